@@ -1,0 +1,119 @@
+"""Command line `resnet-train`."""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from resnet_models.errors import ResnetModelsError
+from resnet_models.variants import find_variant
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can cause (bad input, a full disk, Ctrl-C) into one line and a non-zero status."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ResnetModelsError, OSError) as error:
+            raise click.ClickException(str(error)) from None
+
+    return wrapped
+
+
+@click.group(context_settings={"show_default": True})
+@click.version_option(package_name="resnet-serving")
+def main() -> None:
+    """Train the residual networks of He et al. on CIFAR-10."""
+
+
+@main.command()
+@click.argument("variant")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with cifar10_{train,test}.npz or cifar-10-batches-py.")
+@click.option("--download", is_flag=True, help="Fetch CIFAR-10 into --data through torchvision if it is not there.")
+@click.option("--recipe", type=click.Choice(["paper", "short"]), default="short", help="Schedule and constants.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Length of the run  [default: the recipe's]")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Seed of weights, order and augmentation.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Checkpoint to write  [default: VARIANT.safetensors]")
+@click.option("--resume", is_flag=True, help="Continue from OUT.state if it is there.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="bf16: autocast; auto: where the hardware has it.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]")
+@one_line_errors
+def fit(
+    variant: str,
+    data: Path,
+    download: bool,
+    recipe: str,
+    epochs: int | None,
+    seed: int,
+    out: Path | None,
+    resume: bool,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> None:
+    """Train VARIANT (for example resnet20) and write a checkpoint after every epoch."""
+    row = find_variant(variant)
+    if row.stem != "cifar":
+        raise click.BadParameter(f"'{variant}' takes {row.input_size}x{row.input_size} images; only CIFAR variants are trained here", param_hint="variant")
+    import torch  # two seconds to import: not before the arguments are known to be good
+
+    from resnet_models.data import load_cifar10
+    from resnet_models.devices import has_bf16, pick_device
+    from resnet_models.recipes import find_recipe
+    from resnet_models.trainer import Trainer, TrainingPlan
+
+    if threads:
+        torch.set_num_threads(threads)
+    schedule = find_recipe(recipe, row)
+    target = pick_device(device)
+    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(target))
+    path = out or Path(f"{variant}.safetensors")
+    plan = TrainingPlan(row, schedule, epochs or schedule.epochs, seed, path, device=target, bf16=bf16)
+    trainer = Trainer(plan, load_cifar10(data, download=download))
+    done = trainer.resume() if resume else 0
+    start = f", continuing after epoch {done}" if done else ""
+    print(f"{variant}: {plan.epochs} epochs, recipe {recipe}, seed {seed}, {'bf16' if bf16 else 'fp32'} on {target}{start}", flush=True)
+    try:
+        info = run_with_progress(trainer)
+    except KeyboardInterrupt:
+        raise click.ClickException(f"interrupted; --resume continues from {plan.state_path}") from None
+    print(f"{path}: {info.accuracy:.2f} % on {info.accuracy_images}")
+
+
+def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":  # noqa: F821  # imported late, with torch
+    """Show a bar on a terminal, and a line an epoch everywhere."""
+    columns = (TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
+    epochs, steps = trainer.plan.epochs, trainer.steps
+    done = len(trainer.curve)
+    started = time.monotonic()
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=epochs * steps, completed=done * steps, epoch=done + 1, epochs=epochs, figures="")
+
+        def on_step(report: "StepReport") -> None:  # noqa: F821
+            figures = f"loss {report.loss:.3f}  accuracy {100 - report.train_error:.2f} %"
+            bar.update(task, completed=report.epoch * steps + report.step, epoch=report.epoch + 1, figures=figures)
+
+        def on_epoch(point: "Epoch") -> None:  # noqa: F821
+            spent = time.monotonic() - started
+            left = spent / (point.epoch - done) * (epochs - point.epoch)
+            bar.console.print(
+                f"epoch {point.epoch}/{epochs}  loss {point.train_loss:.4f}  train error {point.train_error:.2f} %"
+                f"  test error {point.test_error:.2f} %  {spent:.0f} s spent, {left:.0f} s left",
+                soft_wrap=True,
+            )
+
+        return trainer.run(on_step, on_epoch)
+
+

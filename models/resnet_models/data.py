@@ -1,0 +1,82 @@
+"""CIFAR-10 (Krizhevsky 2009) as tensors: from an `.npz` pair or from a torchvision folder."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_models.errors import DataError
+
+NPZ_NAMES = ("cifar10_train.npz", "cifar10_test.npz")
+TORCHVISION_FOLDER = "cifar-10-batches-py"
+
+
+@dataclass(frozen=True)
+class Images:
+    """`x` UINT8 [n, 3, 32, 32] RGB, `y` INT64 [n] class indices, and a phrase that says which rows these are."""
+
+    x: Tensor
+    y: Tensor
+    rows: str
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def head(self, count: int) -> "Images":
+        """The first `count` images."""
+        return Images(self.x[:count], self.y[:count], f"first {count} of {self.rows}")
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """Both splits."""
+
+    train: Images
+    test: Images
+
+
+def load_cifar10(folder: Path, *, download: bool = False) -> Cifar10:
+    """Load CIFAR-10 from `folder`; raise DataError saying which file is missing or broken.
+
+    The folder holds `cifar10_train.npz` and `cifar10_test.npz` (`x` uint8 [n, 3, 32, 32], `y` uint8 [n] and,
+    where some rows are stand-ins, `exact` bool [n]: only exact rows are used) or torchvision's
+    `cifar-10-batches-py`, which `download` fetches through torchvision.
+    """
+    paths = [folder / name for name in NPZ_NAMES]
+    if all(path.is_file() for path in paths):
+        return Cifar10(_from_npz(paths[0], "training"), _from_npz(paths[1], "test"))
+    missing = [path.name for path in paths if not path.is_file()]
+    if len(missing) == 1:
+        raise DataError(f"data: {folder} lacks {missing[0]}")
+    if not download and not (folder / TORCHVISION_FOLDER).is_dir():
+        raise DataError(f"data: {folder} has neither {' and '.join(NPZ_NAMES)} nor {TORCHVISION_FOLDER}/; --download fetches the latter")
+    return Cifar10(_from_torchvision(folder, True, download), _from_torchvision(folder, False, download))
+
+
+def _from_npz(path: Path, split: str) -> Images:
+    try:
+        with np.load(path) as file:
+            x, y = file["x"], file["y"]
+            exact = file["exact"] if "exact" in file else np.ones(len(y), bool)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"data: {path} is truncated or not a CIFAR-10 .npz: {error}") from None
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (3, 32, 32) or len(x) != len(y) or len(y) == 0:
+        raise DataError(f"data: {path} holds x {x.dtype}{list(x.shape)} and y {list(y.shape)}; expected uint8 [n, 3, 32, 32] and [n]")
+    if int(y.max()) > 9:
+        raise DataError(f"data: {path} has a label {int(y.max())}; expected 0..9")
+    rows = f"{int(exact.sum()):,} pixel-exact CIFAR-10 {split} images" if not exact.all() else f"{len(y):,} CIFAR-10 {split} images"
+    return Images(torch.from_numpy(x[exact]), torch.from_numpy(y[exact]).long(), rows)
+
+
+def _from_torchvision(folder: Path, train: bool, download: bool) -> Images:
+    from torchvision.datasets import CIFAR10  # a second to import, and only this path needs it
+
+    try:
+        data = CIFAR10(str(folder), train=train, download=download)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise DataError(f"data: {folder / TORCHVISION_FOLDER} cannot be used: {error}") from None
+    x = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return Images(x, torch.tensor(data.targets), f"{len(x):,} CIFAR-10 {'training' if train else 'test'} images")

@@ -1,0 +1,26 @@
+"""Test error of a network on images."""
+
+import torch
+from torch import Tensor
+
+from resnet_models.augment import normalise
+from resnet_models.data import Images
+from resnet_models.network import ResNet
+from resnet_models.normalisation import Normalisation
+
+
+def predict(network: ResNet, x: Tensor, normalisation: Normalisation, batch: int = 250) -> Tensor:
+    """Logits FP32 [n, classes] of UINT8 [n, 3, h, w], in eval mode and fp32."""
+    device = network.fc.weight.device
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        logits = torch.cat([network(normalise(chunk.to(device), normalisation)).cpu() for chunk in x.split(batch)])
+    network.train(was_training)
+    return logits
+
+
+def test_error(network: ResNet, images: Images, normalisation: Normalisation) -> float:
+    """Top-1 error in percent."""
+    predicted = predict(network, images.x, normalisation).argmax(1)
+    return 100 * float((predicted != images.y).float().mean())
