@@ -62,7 +62,7 @@ class Block(nn.Module):
         raise NotImplementedError
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """x itself, or its projection where the shape changes."""
+        """X itself, or its projection where the shape changes."""
         return x if self.downsample is None else self.downsample(x)
 
     def join(self, fx: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
@@ -13,6 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resnet_models.errors import ResnetModelsError
 from resnet_models.variants import find_variant
+
+if TYPE_CHECKING:  # these import torch, which takes seconds: not before the arguments are known to be good
+    from resnet_models.checkpoint import CheckpointInfo, Epoch
+    from resnet_models.trainer import StepReport, Trainer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +43,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("variant")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with cifar10_{train,test}.npz or cifar-10-batches-py.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with CIFAR-10 as .npz pair or as torchvision has it.")
 @click.option("--download", is_flag=True, help="Fetch CIFAR-10 into --data through torchvision if it is not there.")
 @click.option("--recipe", type=click.Choice(["paper", "short"]), default="short", help="Schedule and constants.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Length of the run  [default: the recipe's]")
@@ -47,7 +51,9 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Checkpoint to write  [default: VARIANT.safetensors]")
 @click.option("--resume", is_flag=True, help="Continue from OUT.state if it is there.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="bf16: autocast; auto: where the hardware has it.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="bf16: autocast; auto: where the hardware has it."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]")
 @one_line_errors
 def fit(
@@ -66,8 +72,10 @@ def fit(
     """Train VARIANT (for example resnet20) and write a checkpoint after every epoch."""
     row = find_variant(variant)
     if row.stem != "cifar":
-        raise click.BadParameter(f"'{variant}' takes {row.input_size}x{row.input_size} images; only CIFAR variants are trained here", param_hint="variant")
-    import torch  # two seconds to import: not before the arguments are known to be good
+        raise click.BadParameter(
+            f"'{variant}' takes {row.input_size}x{row.input_size} images; only CIFAR variants are trained here", param_hint="variant"
+        )
+    import torch
 
     from resnet_models.data import load_cifar10
     from resnet_models.devices import has_bf16, pick_device
@@ -92,20 +100,26 @@ def fit(
     print(f"{path}: {info.accuracy:.2f} % on {info.accuracy_images}")
 
 
-def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":  # noqa: F821  # imported late, with torch
+def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":
     """Show a bar on a terminal, and a line an epoch everywhere."""
-    columns = (TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
     epochs, steps = trainer.plan.epochs, trainer.steps
     done = len(trainer.curve)
     started = time.monotonic()
     with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=epochs * steps, completed=done * steps, epoch=done + 1, epochs=epochs, figures="")
 
-        def on_step(report: "StepReport") -> None:  # noqa: F821
+        def on_step(report: "StepReport") -> None:
             figures = f"loss {report.loss:.3f}  accuracy {100 - report.train_error:.2f} %"
             bar.update(task, completed=report.epoch * steps + report.step, epoch=report.epoch + 1, figures=figures)
 
-        def on_epoch(point: "Epoch") -> None:  # noqa: F821
+        def on_epoch(point: "Epoch") -> None:
             spent = time.monotonic() - started
             left = spent / (point.epoch - done) * (epochs - point.epoch)
             bar.console.print(
@@ -115,5 +129,3 @@ def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":  # noqa: F821  # 
             )
 
         return trainer.run(on_step, on_epoch)
-
-

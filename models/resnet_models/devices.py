@@ -19,5 +19,5 @@ def pick_device(name: str) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """True where bf16 arithmetic is in the hardware; emulated bf16 is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -15,7 +15,7 @@ def predict(network: ResNet, x: Tensor, normalisation: Normalisation, batch: int
     was_training = network.training
     network.eval()
     with torch.inference_mode():
-        logits = torch.cat([network(normalise(chunk.to(device), normalisation)).cpu() for chunk in x.split(batch)])
+        logits = torch.cat([network(normalise(chunk.to(device), normalisation)).cpu() for chunk in torch.split(x, batch)])
     network.train(was_training)
     return logits
 

@@ -1,0 +1,46 @@
+# What CI and the README call. `make demo` and `make test` need nothing but Python 3.11-3.13 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+REPOSITORY ?= .demo/repository
+
+.PHONY: install demo test lint proto bench serve clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python deploy/demo.py
+
+serve: $(STAMP) $(REPOSITORY)
+	$(BIN)/resnet-server serve --repository $(REPOSITORY)
+
+$(REPOSITORY): | $(STAMP)
+	for checkpoint in models/resnet_models/pretrained/*.safetensors; do \
+		$(BIN)/resnet-export publish $$checkpoint --repository $(REPOSITORY) || exit 1; \
+	done
+
+bench: $(STAMP) $(REPOSITORY)
+	$(BIN)/resnet-bench depths --repository $(REPOSITORY) --out reports
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	deploy/check-proto-drift.sh
+
+proto: $(STAMP)
+	proto/generate.sh
+
+clean:
+	rm -rf $(VENV) .demo build dist
