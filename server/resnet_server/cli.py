@@ -1,0 +1,66 @@
+"""Command line `resnet-server`."""
+
+import asyncio
+import gc
+import logging
+from functools import partial
+from pathlib import Path
+
+import click
+
+from resnet_server.errors import StartError
+from resnet_server.settings import Settings
+
+DEFAULTS = Settings(Path())
+option = partial(click.option, show_envvar=True)
+PORT = click.IntRange(0, 65535)
+
+
+@click.group()
+@click.version_option(package_name="resnet-serving")
+def main() -> None:
+    """Serve certified residual networks over gRPC."""
+
+
+@main.command(context_settings={"auto_envvar_prefix": "RESNET_SERVER", "show_default": True})
+@option("--repository", type=click.Path(path_type=Path), required=True, help="Folder that resnet-export publishes to.")
+@option("--host", default=DEFAULTS.host, help="Address to listen on.")
+@option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
+@option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
+@option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs.")
+@option("--precision", type=click.Choice(["auto", "fp32", "fp16", "int8"]), default="auto", help="Certified ones only.")
+@option("--models", default="", help="Comma-separated names  [default: all in the repository]")
+@option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve.")
+@option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: one for each core]")
+@option("--threads", type=click.IntRange(1, 1024), help="Threads an engine  [default: 1]")
+@option("--max-batch", type=click.IntRange(1, 4096), default=DEFAULTS.max_batch, help="Rows of a request or batch.")
+@option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
+@option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")
+@option("--max-image-pixels", type=click.IntRange(1), default=DEFAULTS.max_image_pixels, help="Larger images are refused.")
+@option("--drain-seconds", type=click.FloatRange(0), default=DEFAULTS.drain_seconds, help="To finish after SIGTERM.")
+@option("--allow-uncertified", is_flag=True, help="For experiments: serve models whose certificate does not hold.")
+@option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
+def serve(models: str, log_level: str, **options: object) -> None:
+    """Serve every certified model of a repository until SIGTERM."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    settings = Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **options)  # type: ignore[arg-type]  # click has checked the types
+    run(settings)
+
+
+def run(settings: Settings) -> None:
+    """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start."""
+    from resnet_server.app import serve as serve_app  # ONNX Runtime and gRPC: not needed for --help
+
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        new_loop = asyncio.new_event_loop
+    else:
+        new_loop = uvloop.new_event_loop
+    gc.collect()
+    gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(serve_app(settings, lambda line: click.echo(line)))
+    except StartError as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,40 @@
+"""All Prometheus metrics of the server, in base units."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+# 0.5 ms to 10 s in steps of at most 2.5: resolves a CIFAR network on a GPU and a queue at its deadline alike.
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Powers of two, as batches are bucketed.
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+MODEL = ("model", "version")
+
+
+class Metrics:
+    """The metrics, registered with an injected registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter("resnet_requests", "Calls by outcome.", (*MODEL, "method", "status"), registry=registry)
+        self.request_seconds = Histogram(
+            "resnet_request_seconds", "From a call's arrival to its answer.", (*MODEL, "method"), buckets=SECONDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "resnet_queue_seconds", "From joining the queue to the batch's start.", MODEL, buckets=SECONDS, registry=registry
+        )
+        self.compute_seconds = Histogram("resnet_compute_seconds", "Batch time in the engine.", MODEL, buckets=SECONDS, registry=registry)
+        self.batch_rows = Histogram("resnet_batch_rows", "Rows in a batch.", MODEL, buckets=ROWS, registry=registry)
+        self.images = Counter("resnet_images", "Rows computed.", MODEL, registry=registry)
+        self.queue_rows = Gauge("resnet_queue_rows", "Rows that wait.", MODEL, registry=registry)
+        self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
+        self.model_info = Gauge(
+            "resnet_model_info",
+            "1 for each model served; the labels say how.",
+            (*MODEL, "variant", "precision", "provider", "certificate", "certified"),
+            registry=registry,
+        )
+        self.model_refused = Gauge("resnet_model_refused", "1 for each version that is not served.", MODEL, registry=registry)
+        self.agreement = Gauge(
+            "resnet_certificate_top1_agreement", "Top-1 agreement with PyTorch, 0..1.", (*MODEL, "precision"), registry=registry
+        )
+        self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", MODEL, registry=registry)

@@ -1,0 +1,79 @@
+"""What is served: (model, version) to a model that is ready, or to the reason it is not."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from resnet_proto.manifest_pb2 import Artifact, Manifest
+
+from resnet_server.batching import Answer, Batcher, Images
+from resnet_server.errors import ModelNotFoundError, ModelUnavailableError, ServingError
+
+
+@dataclass
+class ServedModel:
+    """A model that is ready: facts, and the batcher in front of its engines."""
+
+    manifest: Manifest
+    labels: tuple[str, ...]
+    artifact: Artifact
+    provider: str
+    certified: bool
+    batcher: Batcher
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """Its version, a decimal number."""
+        return self.manifest.version
+
+    async def infer(self, rows: Images, deadline: float | None) -> Answer:
+        """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""
+        return await self.batcher.submit(rows, deadline)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version that is not served, and why."""
+
+    name: str
+    version: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """All models by name and version; `state` turns to `ready` when all are loaded and to `draining` at the end."""
+
+    ready: list[ServedModel] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    state: Literal["loading", "ready", "draining"] = "loading"
+
+    def find(self, name: str, version: str = "") -> ServedModel:
+        """Return the model; an empty name means the only one, an empty version the highest that is ready.
+
+        Raises ModelNotFoundError, or ModelUnavailableError with the reason where the model is refused or draining.
+        """
+        if self.state == "draining":
+            raise ModelUnavailableError("the server is shutting down")
+        if not name and len({model.name for model in self.ready}) == 1:
+            name = self.ready[0].name
+        found = [model for model in self.ready if model.name == name and version in ("", model.version)]
+        if found:
+            return max(found, key=lambda model: int(model.version))
+        raise self._absence(name, version)
+
+    def _absence(self, name: str, version: str) -> ServingError:
+        for refused in self.refused:
+            if refused.name == name and version in ("", refused.version):
+                return ModelUnavailableError(f"model '{name}' version {refused.version} is refused: {refused.reason}")
+        versions = [model.version for model in self.ready if model.name == name]
+        if versions:
+            return ModelNotFoundError(f"model_version: '{version}' of model '{name}' is unknown; served: {', '.join(versions)}")
+        known = ", ".join(sorted({model.name for model in self.ready})) or "none"
+        if not name:
+            return ModelNotFoundError(f"model_name: is empty; expected one of {known}")
+        return ModelNotFoundError(f"model_name: '{name}' is unknown; served: {known}")

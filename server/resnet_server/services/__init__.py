@@ -1,0 +1,1 @@
+"""The gRPC services: they decode, ask the registry, and encode; nothing here computes."""

@@ -1,0 +1,28 @@
+"""Settings of one server, as the command line and the environment give them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Ports may be 0 for any free one; seconds and bytes as the names say; None lets the server choose."""
+
+    repository: Path
+    host: str = "0.0.0.0"  # noqa: S104  # a server in a container is reached from outside it
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    device: str = "auto"
+    precision: str = "auto"
+    versions: str = "latest"
+    models: tuple[str, ...] = ()
+    engines: int | None = None
+    threads: int | None = None
+    max_batch: int = 64
+    max_queue_rows: int = 2048
+    max_message_bytes: int = 64 * MEBIBYTE
+    max_image_pixels: int = 50_000_000
+    drain_seconds: float = 20.0
+    allow_uncertified: bool = False
