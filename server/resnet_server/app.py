@@ -13,7 +13,14 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from resnet_proto import classifier_pb2, open_inference_pb2
 from resnet_proto.classifier_pb2_grpc import add_ClassifierServicer_to_server
 from resnet_proto.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -94,6 +101,7 @@ class App:
         await self._listen(server)
 
     def _open_metrics(self) -> Metrics:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time beside every counter doubles the page
         registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)

@@ -1,4 +1,4 @@
-"""From a published version to a model that is warm: pick the precision, open the engines, start the batcher."""
+"""From a published version to a model that is warm: the fastest precision that holds here, its engines and batcher."""
 
 import asyncio
 import logging
@@ -7,15 +7,20 @@ import time
 from resnet_proto.manifest import ManifestError, check_certificate
 
 from resnet_server.batching import Batcher, BatchReport
+from resnet_server.clock import LoopClock
 from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
 from resnet_server.engines.in_process import InProcessEngine
 from resnet_server.errors import EngineError
 from resnet_server.metrics import Metrics
 from resnet_server.registry import ServedModel
+from resnet_server.replay import ReplaySample, load_sample, replay
 from resnet_server.repository import Candidate, Published
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
+
+TRIAL_ROWS = 8
+TRIAL_SECONDS = 0.2
 
 
 class LoadedModel(ServedModel):
@@ -39,21 +44,44 @@ class Loader:
         self._metrics = metrics
 
     async def load(self, published: Published) -> LoadedModel:
-        """Return the model, warm on every bucket; raise ServingError with the reason if no certified precision runs."""
+        """Return the model, replayed and warm on every bucket; raise ServingError if no certified precision holds here."""
         started = time.monotonic()
-        candidate, engines = await asyncio.to_thread(self._first_that_runs, published)
+        candidate, engines = await asyncio.to_thread(self._fastest_that_holds, published)
         model = self._assemble(published, candidate, engines)
         self._metrics.load_seconds.labels(model.name, model.version).set(time.monotonic() - started)
         return model
 
-    def _first_that_runs(self, published: Published) -> tuple[Candidate, list[InProcessEngine]]:
-        reasons = []
-        for candidate in self._wanted(published):
+    def _fastest_that_holds(self, published: Published) -> tuple[Candidate, list[InProcessEngine]]:
+        reasons = [reason for _, reason in published.rejected]
+        try:
+            sample = load_sample(published.folder, published.manifest)
+        except ManifestError as error:
+            raise EngineError(str(error)) from None
+        for candidate, first in self._by_speed(published, reasons):
             try:
-                return candidate, self._open(published, candidate)
+                self._check_here(published, candidate, first, sample)
+                count = self.plan()[0]
+                return candidate, [first, *(self._open(published, candidate) for _ in range(count - 1))]
             except EngineError as error:
+                log.warning("%s version %s: %s is not served: %s", published.name, published.version, candidate.artifact.precision, error)
                 reasons.append(str(error))
         raise EngineError("; ".join(reasons))
+
+    def _by_speed(self, published: Published, reasons: list[str]) -> list[tuple[Candidate, InProcessEngine]]:
+        """Open every wanted precision and order them by measured batch time; what does not open goes to `reasons`."""
+        opened = []
+        for candidate in self._wanted(published):
+            try:
+                opened.append((candidate, self._open(published, candidate)))
+            except EngineError as error:
+                reasons.append(str(error))
+        if len(opened) < 2:
+            return opened
+        times = {id(engine): batch_seconds(engine, min(TRIAL_ROWS, engine.buckets[-1])) for _, engine in opened}
+        opened.sort(key=lambda pair: times[id(pair[1])])
+        shown = ", ".join(f"{c.artifact.precision} {1e3 * times[id(e)]:.2f} ms" for c, e in opened)
+        log.info("%s version %s: a batch of %d takes %s", published.name, published.version, TRIAL_ROWS, shown)
+        return opened
 
     def _wanted(self, published: Published) -> list[Candidate]:
         wanted = self._settings.precision
@@ -64,17 +92,25 @@ class Loader:
             raise EngineError(f"precision: '{wanted}' is not certified here; the version holds {held}{rejected}")
         return found
 
-    def _open(self, published: Published, candidate: Candidate) -> list[InProcessEngine]:
-        count, threads = self.plan()
+    def _check_here(self, published: Published, candidate: Candidate, engine: InProcessEngine, sample: ReplaySample | None) -> None:
+        if sample is None or not is_certified(published, candidate):
+            return
+        started = time.monotonic()
+        result = replay(engine, sample, candidate.artifact.certificate.policy)
+        self._metrics.replay_agreement.labels(published.name, published.version, candidate.artifact.precision).set(result.agreement)
+        log.info(
+            "%s version %s: the certificate holds here: %s on %d images in %d batch sizes, top-1 agreement %.2f %%, max error %.2g, %.2f s",
+            *(published.name, published.version, candidate.artifact.precision, result.images, len(engine.buckets)),
+            *(100 * result.agreement, result.max_abs_error, time.monotonic() - started),
+        )
+
+    def _open(self, published: Published, candidate: Candidate) -> InProcessEngine:
         spec = published.manifest.input
-        engines = []
-        for _ in range(count):
-            engine = InProcessEngine(
-                candidate.path, self._device, threads=threads, max_rows=self._settings.max_batch, height=spec.height, width=spec.width
-            )
-            engines.append(engine)
-            engine.warm_up()
-        return engines
+        _, threads = self.plan()
+        rows = self._settings.max_batch
+        engine = InProcessEngine(candidate.path, self._device, threads=threads, max_rows=rows, height=spec.height, width=spec.width)
+        engine.warm_up()
+        return engine
 
     def plan(self) -> tuple[int, int]:
         """Engines and threads each: one thread each on every core (N sessions of one beat one of N), one engine on a GPU."""
@@ -87,7 +123,7 @@ class Loader:
     def _assemble(self, published: Published, candidate: Candidate, engines: list[InProcessEngine]) -> LoadedModel:
         name, version, metrics = published.name, published.version, self._metrics
         compute, rows = metrics.compute_seconds.labels(name, version), metrics.batch_rows.labels(name, version)
-        images, depth = metrics.images.labels(name, version), metrics.queue_rows.labels(name, version)
+        images = metrics.images.labels(name, version)
 
         def on_batch(report: BatchReport) -> None:
             compute.observe(report.compute_seconds)
@@ -98,10 +134,10 @@ class Loader:
             engines,
             max_batch=self._settings.max_batch,
             max_queue_rows=self._settings.max_queue_rows,
-            clock=asyncio.get_running_loop(),
+            clock=LoopClock(),
             on_batch=on_batch,
             on_wait=metrics.queue_seconds.labels(name, version).observe,
-            on_depth=depth.set,
+            on_depth=metrics.queue_rows.labels(name, version).set,
         )
         certified = is_certified(published, candidate)
         model = LoadedModel(published.manifest, published.labels, candidate.artifact, self._device.provider, certified, batcher)
@@ -117,19 +153,27 @@ class Loader:
             self._metrics.agreement.labels(model.name, model.version, model.artifact.precision).set(certificate.top1_agreement)
         else:
             log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", model.name, model.version)
-        engine = model.engines[0]
         log.info(
             "%s version %s is ready: %s on %s, %d engines x %d threads, up to %d rows, certificate %s",
-            *(model.name, model.version, model.artifact.precision, model.provider, len(model.engines), engine.threads),
+            *(model.name, model.version, model.artifact.precision, model.provider, len(model.engines), model.engines[0].threads),
             *(model.batcher.max_batch, certificate.id[:12] if model.certified else "NONE"),
         )
+
+
+def batch_seconds(engine: InProcessEngine, rows: int) -> float:
+    """The least time of a batch of `rows` rows seen within a fifth of a second."""
+    best, started = float("inf"), time.monotonic()
+    while time.monotonic() - started < TRIAL_SECONDS:
+        before = time.perf_counter()
+        engine.compute(rows)
+        best = min(best, time.perf_counter() - before)
+    return best
 
 
 def is_certified(published: Published, candidate: Candidate) -> bool:
     """False only where --allow-uncertified let a version through."""
     try:
         check_certificate(published.manifest, candidate.artifact)
-    except ManifestError as error:
-        log.warning("%s version %s: %s", published.name, published.version, error)
+    except ManifestError:
         return False
     return True

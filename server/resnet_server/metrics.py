@@ -37,4 +37,10 @@ class Metrics:
         self.agreement = Gauge(
             "resnet_certificate_top1_agreement", "Top-1 agreement with PyTorch, 0..1.", (*MODEL, "precision"), registry=registry
         )
+        self.replay_agreement = Gauge(
+            "resnet_replay_top1_agreement",
+            "Agreement when the certificate was replayed here, 0..1.",
+            (*MODEL, "precision"),
+            registry=registry,
+        )
         self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", MODEL, registry=registry)

@@ -29,6 +29,7 @@ class Published:
 
     name: str
     version: str
+    folder: Path
     manifest: Manifest
     labels: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
@@ -70,7 +71,7 @@ def read_version(folder: Path, allow_uncertified: bool) -> Published:
             raise ManifestError(f"manifest.json: is of {manifest.name} version {manifest.version}, not of {name} version {version}")
         labels = read_labels(folder, manifest)
     except ManifestError as error:
-        return Published(name, version, Manifest(), refusal=str(error))
+        return Published(name, version, folder, Manifest(), refusal=str(error))
     candidates, rejected = [], []
     for artifact in manifest.artifacts:
         try:
@@ -78,4 +79,4 @@ def read_version(folder: Path, allow_uncertified: bool) -> Published:
         except ManifestError as error:
             rejected.append((artifact.precision, str(error)))
     refusal = "" if candidates else "; ".join(reason for _, reason in rejected) or "manifest.json: names no artifact"
-    return Published(name, version, manifest, labels, tuple(candidates), tuple(rejected), refusal)
+    return Published(name, version, folder, manifest, labels, tuple(candidates), tuple(rejected), refusal)

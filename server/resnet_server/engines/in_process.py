@@ -51,6 +51,10 @@ class InProcessEngine:
         """Write the parts into the slot and compute them: UINT8 [rows, h, w, 3] to FP32 [rows, classes]."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._fill_and_compute, parts, rows)
 
+    def compute_rows(self, rows: Images) -> Logits:
+        """Compute UINT8 [n, h, w, 3] on the calling thread; only before the engine serves."""
+        return self._fill_and_compute([rows], len(rows))
+
     def _fill_and_compute(self, parts: Sequence[Images], rows: int) -> Logits:
         offset = 0
         for part in parts:
