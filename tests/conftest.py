@@ -1,8 +1,14 @@
 """Fixtures for all tests."""
 
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
+from serving import RunningServer, running_server
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,3 +26,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the material beside the project is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with resnet20 as the command line publishes it; tests must not change it."""
+    folder = tmp_path_factory.mktemp("published") / "repository"
+    command = [sys.executable, "-m", "resnet_export", "publish", str(pretrained), "--repository", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+@pytest.fixture
+def own_repository(repository: Path, tmp_path: Path) -> Path:
+    """A copy that the test may damage."""
+    return Path(shutil.copytree(repository, tmp_path / "repository"))
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests that leave it as it was."""
+    with running_server(repository, tmp_path_factory.mktemp("server") / "log") as running:
+        yield running
+        assert running.terminate() == 0
+
+
+@pytest.fixture
+def channel(server: RunningServer) -> Iterator[grpc.Channel]:
+    """A channel to `server`."""
+    with grpc.insecure_channel(server.url, options=[("grpc.max_send_message_length", -1)]) as opened:
+        yield opened

@@ -1,0 +1,214 @@
+"""The Open Inference Protocol over a real socket: right answers, and a clear status for every wrong request."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from resnet_models.sample import load_sample
+from resnet_proto import open_inference_pb2 as pb
+from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+
+Request = pb.ModelInferRequest
+Edit = Callable[[Request], object]
+
+
+@pytest.fixture
+def stub(channel: grpc.Channel) -> GRPCInferenceServiceStub:
+    return GRPCInferenceServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def session(repository: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(repository / "resnet20" / "1" / "model.fp32.onnx"), providers=["CPUExecutionProvider"])
+
+
+def request_for(images: NDArray[np.uint8]) -> Request:
+    request = Request(model_name="resnet20", id="7")
+    request.inputs.add(name="image", datatype="UINT8", shape=images.shape)
+    request.raw_input_contents.append(images.tobytes())
+    return request
+
+
+def logits_of(response: pb.ModelInferResponse) -> NDArray[np.float32]:
+    return np.frombuffer(response.raw_output_contents[0], np.float32).reshape(tuple(response.outputs[0].shape))
+
+
+def test_raw_contents_give_onnx_runtimes_logits(stub: GRPCInferenceServiceStub, session: onnxruntime.InferenceSession) -> None:
+    images = load_sample().images[:5]
+    response = stub.ModelInfer(request_for(images))
+    assert (response.model_name, response.model_version, response.id) == ("resnet20", "1", "7")
+    assert response.outputs[0].datatype == "FP32"
+    np.testing.assert_allclose(logits_of(response), session.run(None, {"image": images})[0], atol=1e-4)
+    assert response.parameters["precision"].string_param == "fp32"
+    assert response.parameters["provider"].string_param == "CPUExecutionProvider"
+    assert len(response.parameters["certificate"].string_param) == 64
+
+
+def test_typed_contents_give_the_same(stub: GRPCInferenceServiceStub) -> None:
+    images = load_sample().images[:2]
+    typed = request_for(images)
+    del typed.raw_input_contents[:]
+    typed.inputs[0].contents.uint_contents.extend(images.flatten().tolist())
+    np.testing.assert_array_equal(logits_of(stub.ModelInfer(typed)), logits_of(stub.ModelInfer(request_for(images))))
+
+
+def test_the_classification_extension(stub: GRPCInferenceServiceStub) -> None:
+    request = request_for(load_sample().images[:1])
+    row = logits_of(stub.ModelInfer(request))[0]
+    request.outputs.add(name="logits").parameters["classification"].int64_param = 2
+    response = stub.ModelInfer(request)
+    data, first = response.raw_output_contents[0], int(row.argmax())
+    size = int.from_bytes(data[:4], "little")
+    value, index, label = data[4 : 4 + size].decode().split(":")
+    assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == ("BYTES", [1, 2])
+    assert float(value) == pytest.approx(float(row.max()), abs=1e-5)
+    assert (int(index), label) == (first, "cat")
+
+
+def raw(request: Request, data: bytes) -> None:
+    request.raw_input_contents[0] = data
+
+
+def shape(request: Request, *dims: int) -> None:
+    request.inputs[0].shape[:] = dims
+
+
+WRONG: dict[str, tuple[Edit, grpc.StatusCode, str]] = {
+    "model": (
+        lambda r: setattr(r, "model_name", "resnet9"),
+        grpc.StatusCode.NOT_FOUND,
+        "model_name: 'resnet9' is unknown; served: resnet20",
+    ),
+    "version": (
+        lambda r: setattr(r, "model_version", "2"),
+        grpc.StatusCode.NOT_FOUND,
+        "model_version: '2' of model 'resnet20' is unknown; served: 1",
+    ),
+    "datatype": (
+        lambda r: setattr(r.inputs[0], "datatype", "FP32"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "inputs[0].datatype: 'FP32'; expected 'UINT8'",
+    ),
+    "name": (lambda r: setattr(r.inputs[0], "name", "x"), grpc.StatusCode.INVALID_ARGUMENT, "inputs[0].name: 'x'; expected 'image'"),
+    "shape": (
+        lambda r: shape(r, 1, 3, 32, 32),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "inputs[0].shape: [1, 3, 32, 32]; expected [n, 32, 32, 3]",
+    ),
+    "rank": (lambda r: shape(r, 32, 32, 3), grpc.StatusCode.INVALID_ARGUMENT, "inputs[0].shape: [32, 32, 3]; expected [n, 32, 32, 3]"),
+    "negative": (lambda r: shape(r, -1, 32, 32, 3), grpc.StatusCode.INVALID_ARGUMENT, "inputs[0].shape: [-1, 32, 32, 3]"),
+    "no rows": (lambda r: shape(r, 0, 32, 32, 3), grpc.StatusCode.INVALID_ARGUMENT, "inputs[0].shape: 0 rows; expected 1 to 64"),
+    "many rows": (lambda r: shape(r, 65, 32, 32, 3), grpc.StatusCode.INVALID_ARGUMENT, "inputs[0].shape: 65 rows; expected 1 to 64"),
+    "bytes": (lambda r: raw(r, b"123"), grpc.StatusCode.INVALID_ARGUMENT, "raw_input_contents[0]: 3 bytes; expected 3072"),
+    "no contents": (
+        lambda r: r.ClearField("raw_input_contents"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "inputs[0].contents.uint_contents: 0 values; expected 3072",
+    ),
+    "two contents": (
+        lambda r: r.raw_input_contents.append(b""),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "raw_input_contents: 2 entries; expected 1",
+    ),
+    "mixed contents": (
+        lambda r: r.inputs[0].contents.uint_contents.append(1),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "raw_input_contents: given together with inputs[0].contents",
+    ),
+    "no input": (lambda r: r.ClearField("inputs"), grpc.StatusCode.INVALID_ARGUMENT, "inputs: 0 (none); expected one, 'image'"),
+    "two inputs": (lambda r: r.inputs.add(name="b"), grpc.StatusCode.INVALID_ARGUMENT, "inputs: 2 ('image', 'b'); expected one"),
+    "output": (lambda r: r.outputs.add(name="y"), grpc.StatusCode.INVALID_ARGUMENT, "outputs: 'y'; expected 'logits'"),
+    "timeout": (
+        lambda r: setattr(r.parameters["timeout"], "double_param", float("nan")),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "parameters.timeout: nan as double_param; expected a positive int64_param in microseconds",
+    ),
+    "negative timeout": (
+        lambda r: setattr(r.parameters["timeout"], "int64_param", -1),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "parameters.timeout: -1 as int64_param",
+    ),
+    "shared memory": (
+        lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "a"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "inputs[0].parameters: shared_memory_region is not supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_request_gets_a_clear_status_and_the_server_goes_on(case: str, stub: GRPCInferenceServiceStub) -> None:
+    edit, code, message = WRONG[case]
+    request = request_for(load_sample().images[:1])
+    edit(request)
+    with pytest.raises(grpc.RpcError) as error:
+        stub.ModelInfer(request)
+    assert error.value.code() is code
+    assert message in (error.value.details() or "")
+    assert stub.ModelInfer(request_for(load_sample().images[:1])).model_version == "1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("fp32_contents", [1.0], "inputs[0].contents.fp32_contents: given for UINT8; expected uint_contents"),
+        ("uint_contents", [1] * 3072, None),
+        ("uint_contents", [256] * 3072, "inputs[0].contents.uint_contents: a value of 256; expected 0 to 255"),
+    ],
+)
+def test_typed_contents_are_checked(kind: str, values: list[float], message: str | None, stub: GRPCInferenceServiceStub) -> None:
+    request = request_for(load_sample().images[:1])
+    del request.raw_input_contents[:]
+    getattr(request.inputs[0].contents, kind).extend(values)
+    if message is None:
+        assert logits_of(stub.ModelInfer(request)).shape == (1, 10)
+        return
+    with pytest.raises(grpc.RpcError) as error:
+        stub.ModelInfer(request)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in (error.value.details() or "")
+
+
+def test_a_request_above_the_message_limit_is_refused(stub: GRPCInferenceServiceStub) -> None:
+    request = request_for(load_sample().images[:1])
+    raw(request, bytes(65 << 20))
+    with pytest.raises(grpc.RpcError) as error:
+        stub.ModelInfer(request)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in (error.value.details() or "")
+    assert stub.ServerLive(pb.ServerLiveRequest()).live
+
+
+def test_server_and_model_describe_themselves(stub: GRPCInferenceServiceStub) -> None:
+    assert stub.ServerLive(pb.ServerLiveRequest()).live
+    assert stub.ServerReady(pb.ServerReadyRequest()).ready
+    assert stub.ModelReady(pb.ModelReadyRequest(name="resnet20", version="1")).ready
+    assert stub.ServerMetadata(pb.ServerMetadataRequest()).name == "resnet-serving"
+    metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="resnet20"))
+    assert list(metadata.versions) == ["1"]
+    assert [(t.name, t.datatype, list(t.shape)) for t in metadata.inputs] == [("image", "UINT8", [-1, 32, 32, 3])]
+    assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [("logits", "FP32", [-1, 10])]
+    index = stub.RepositoryIndex(pb.RepositoryIndexRequest())
+    assert [(m.name, m.version, m.state) for m in index.models] == [("resnet20", "1", "READY")]
+
+
+@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata"])
+def test_an_unknown_model_is_not_found_everywhere(method: str, stub: GRPCInferenceServiceStub) -> None:
+    message = {"ModelReady": pb.ModelReadyRequest, "ModelMetadata": pb.ModelMetadataRequest}[method](name="nobody")
+    with pytest.raises(grpc.RpcError) as error:
+        getattr(stub, method)(message)
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_timeout_parameter_is_a_deadline(stub: GRPCInferenceServiceStub) -> None:
+    request = request_for(load_sample().images[:1])
+    request.parameters["timeout"].int64_param = 1
+    with pytest.raises(grpc.RpcError) as error:
+        stub.ModelInfer(request)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    request.parameters["timeout"].int64_param = 10_000_000
+    assert stub.ModelInfer(request).model_version == "1"

@@ -1,0 +1,76 @@
+"""What operators rely on: health, reflection, metrics."""
+
+import urllib.request
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
+from resnet_models.sample import load_sample
+from resnet_proto import open_inference_pb2 as pb
+from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from serving import RunningServer
+
+SERVICES = ("inference.GRPCInferenceService", "resnet.v1.Classifier")
+
+
+@pytest.mark.parametrize("service", ["", *SERVICES])
+def test_health_is_serving(service: str, channel: grpc.Channel) -> None:
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_and_describes_the_services(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert set(SERVICES) <= set(database.get_services())
+    file = database.FindFileContainingSymbol("resnet.v1.Classifier")
+    assert "Classify" in [method.name for service in file.service for method in service.method]
+
+
+def scrape(server: RunningServer) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    with urllib.request.urlopen(server.metrics_url) as page:
+        text = page.read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_and_time_each_call(server: RunningServer, channel: grpc.Channel) -> None:
+    stub = GRPCInferenceServiceStub(channel)
+    model = (("model", "resnet20"), ("version", "1"))
+    counted = ("resnet_requests_total", tuple(sorted((*model, ("method", "ModelInfer"), ("status", "OK")))))
+    failed = ("resnet_requests_total", (("method", "ModelInfer"), ("model", ""), ("status", "NOT_FOUND"), ("version", "")))
+    rows = ("resnet_images_total", model)
+    before = scrape(server)
+    request = pb.ModelInferRequest(model_name="resnet20")
+    request.inputs.add(name="image", datatype="UINT8", shape=(3, 32, 32, 3))
+    request.raw_input_contents.append(load_sample().images[:3].tobytes())
+    stub.ModelInfer(request)
+    with pytest.raises(grpc.RpcError):
+        stub.ModelInfer(pb.ModelInferRequest(model_name="a name that must not become a label"))
+    after = scrape(server)
+    assert after[counted] - before.get(counted, 0) == 1
+    assert after[failed] - before.get(failed, 0) == 1
+    assert after[rows] - before.get(rows, 0) == 3
+    for name in ("resnet_queue_seconds_count", "resnet_compute_seconds_count", "resnet_batch_rows_count"):
+        assert after[name, model] - before.get((name, model), 0) == 1
+    assert not [labels for _, labels in after if ("model", "a name that must not become a label") in labels]
+
+
+def test_buckets_resolve_half_a_millisecond_to_ten_seconds(server: RunningServer) -> None:
+    edges = sorted({float(dict(labels)["le"]) for name, labels in scrape(server) if name == "resnet_compute_seconds_bucket"})
+    assert edges[0] == 0.0005
+    assert edges[-2] == 10
+    assert all(high <= 2.5 * low for low, high in zip(edges[:-2], edges[1:-1], strict=True))
+
+
+def test_model_information_is_a_metric(server: RunningServer) -> None:
+    info = [dict(labels) for (name, labels), value in scrape(server).items() if name == "resnet_model_info" and value == 1]
+    assert [(row["model"], row["variant"], row["precision"], row["certified"]) for row in info] == [
+        ("resnet20", "resnet20", "fp32", "true")
+    ]
+    agreement = [value for (name, _), value in scrape(server).items() if name == "resnet_certificate_top1_agreement"]
+    assert agreement == [1.0]
