@@ -1,1 +1,1 @@
-
+"""From a checkpoint to a published, certified ONNX model."""

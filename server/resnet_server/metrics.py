@@ -39,7 +39,7 @@ class Metrics:
         )
         self.replay_agreement = Gauge(
             "resnet_replay_top1_agreement",
-            "Agreement when the certificate was replayed here, 0..1.",
+            "Agreement as replayed here, 0..1.",
             (*MODEL, "precision"),
             registry=registry,
         )

@@ -103,11 +103,9 @@ def test_a_larger_image_is_resized_and_its_centre_cropped(stub: ClassifierStub) 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK", "I;16"])
 def test_every_pixel_mode_is_taken(mode: str, stub: ClassifierStub) -> None:
-    image = Image.fromarray(load_sample().images[1])
-    if mode == "I;16":
-        image = Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257)
-    else:
-        image = image.convert(mode)
+    colour = Image.fromarray(load_sample().images[1])
+    deep = Image.fromarray(np.asarray(colour.convert("L"), np.uint16) * 257)
+    image = deep if mode == "I;16" else colour.convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
     grey = io.BytesIO()

@@ -1,0 +1,89 @@
+"""The served graph: `image` UINT8 [batch, h, w, 3] in, `logits` FP32 [batch, classes] out, and nothing it can do without."""
+
+import copy
+import io
+import itertools
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import onnx
+import torch
+from resnet_models.network import ResNet
+from resnet_models.normalisation import Normalisation
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+INPUT, OUTPUT = "image", "logits"
+
+
+class ServingGraph(nn.Module):
+    """The network with layout and normalisation inside, and the arithmetic that can be done beforehand done.
+
+    Batch normalisation is folded into the convolutions, and the division by 255 * std into the first one's weights.
+    The mean is subtracted in the graph, before the first convolution pads: folded into a bias it would be wrong at
+    the border, where the padding is zero after normalisation.
+    """
+
+    mean: Tensor
+
+    def __init__(self, network: ResNet, normalisation: Normalisation) -> None:
+        super().__init__()
+        folded = copy.deepcopy(network).eval().cpu()
+        fold_batch_norms(folded)
+        scale = 255 * torch.tensor(normalisation.std).view(1, 3, 1, 1)
+        folded.conv1.weight.data = (folded.conv1.weight.double() / scale).float()
+        self.network = folded
+        self.register_buffer("mean", 255 * torch.tensor(normalisation.mean).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """UINT8 [n, h, w, 3] to FP32 logits [n, classes]."""
+        return self.network(image.permute(0, 3, 1, 2).float() - self.mean)  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Replace every convolution that a batch normalisation follows by one with the same result, in place."""
+    for name, following in itertools.pairwise(list(module._modules)):
+        conv, norm = module._modules[name], module._modules[following]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, following, nn.Identity())
+    for child in module.children():
+        fold_batch_norms(child)
+
+
+def export_onnx(graph: nn.Module, size: int, path: Path) -> int:
+    """Trace `graph` with torch.export, dynamic in the batch, and write one self-contained file; return the opset."""
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            verbose=False,
+        )
+    program.save(str(path), external_data=False)  # type: ignore[union-attr]  # None only where a path was given above
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its own deprecations and passes; users are told of the result instead."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

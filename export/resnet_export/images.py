@@ -1,0 +1,87 @@
+"""The images a certificate is made on."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from resnet_models.sample import SampleName, load_sample
+from resnet_proto.manifest_pb2 import Input
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+from resnet_export.errors import ExportError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+GENERATED = 256
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """`images` UINT8 [n, h, w, 3]; `labels` INT64 [n] or None; a name for each image and a phrase for all."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    names: tuple[str, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the pixels."""
+        return hashlib.sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
+
+
+def choose_images(spec: Input, labels: tuple[str, ...], folder: Path | None) -> ImageSet:
+    """The folder's images if one is given, else the bundled ones where they fit, else generated ones that say so."""
+    if folder is not None:
+        return from_folder(folder, spec, labels)
+    if (spec.height, spec.width) == (32, 32):
+        return bundled("certification")
+    return generated(spec)
+
+
+def bundled(name: SampleName) -> ImageSet:
+    """A CIFAR-10 sample that comes with the project."""
+    sample = load_sample(name)
+    names = tuple(f"{name} image {i}" for i in range(len(sample.images)))
+    return ImageSet(sample.images, sample.labels, names, sample.source)
+
+
+def generated(spec: Input, count: int = GENERATED) -> ImageSet:
+    """Smooth noise with the statistics of no photograph: enough to compare two graphs, not to measure accuracy."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    size = (spec.width, spec.height)
+    images = np.stack([np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BICUBIC)) for tile in coarse])
+    return ImageSet(images, None, tuple(f"generated image {i}" for i in range(count)), f"{count} generated images, not photographs")
+
+
+def from_folder(folder: Path, spec: Input, labels: tuple[str, ...]) -> ImageSet:
+    """JPEG, PNG and WebP files below `folder`, preprocessed as the manifest says.
+
+    Where every file lies in a subfolder named after a label, the images have labels. Raises ExportError for an
+    empty folder or an image that cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ExportError(f"images: {folder} holds no JPEG, PNG or WebP file")
+    classes = {label: index for index, label in enumerate(labels)}
+    known = all(path.parent.name in classes for path in paths)
+    truth = np.array([classes[path.parent.name] for path in paths], np.int64) if known else None
+    images = np.stack([_preprocess(path, spec) for path in paths])
+    return ImageSet(
+        images, truth, tuple(str(path.relative_to(folder)) for path in paths), f"{len(paths)} images of the folder {folder.name}"
+    )
+
+
+def _preprocess(path: Path, spec: Input) -> NDArray[np.uint8]:
+    steps = Compose([Resize(spec.resize_shorter_side, InterpolationMode(spec.interpolation)), CenterCrop((spec.height, spec.width))])
+    try:
+        with Image.open(path) as image:
+            return np.asarray(steps(ImageOps.exif_transpose(image).convert("RGB")))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ExportError(f"images: {path} cannot be read: {error}") from None

@@ -1,0 +1,186 @@
+"""Publishing: a version appears in the repository whole and certified, or not at all."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from resnet_models.checkpoint import Checkpoint
+from resnet_models.network import count_multiply_adds, count_parameters
+from resnet_models.trainer import git_revision
+from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
+from resnet_proto.manifest import FORMAT, LABELS_FILE, REPLAY_FILE, sha256_file, write_manifest
+from resnet_proto.manifest_pb2 import Manifest
+
+from resnet_export.certify import Verdict, certify
+from resnet_export.errors import ParityError, RepositoryError
+from resnet_export.graph import INPUT, OUTPUT, ServingGraph, export_onnx
+from resnet_export.images import ImageSet, choose_images
+from resnet_export.reference import Logits, reference_logits
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+REPLAY_IMAGES = 64
+RESIZE_OF_224 = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to publish where; None lets the tool choose (the variant's name, the next version)."""
+
+    repository: Path
+    name: str | None = None
+    version: int | None = None
+    images: Path | None = None
+    provider: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Where the version lies, and what was certified."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def publish(checkpoint: Checkpoint, file: Path, request: Request) -> Publication:
+    """Export, certify and publish a checkpoint that was read from `file`.
+
+    Raises ParityError, with the worst image and both logit vectors, if the graph does not compute what the network
+    computes; RepositoryError if the version exists or cannot be written. Nothing is left behind then.
+    """
+    model = model_folder(request.repository, request.name or checkpoint.info.variant)
+    version = choose_version(model, request.version)
+    manifest = describe(checkpoint, file, model.name, version)
+    images = choose_images(manifest.input, checkpoint.info.labels, request.images)
+    with appearing(model, version) as folder:
+        reference = reference_logits(checkpoint, images.images)
+        add_fp32(folder, manifest, checkpoint, reference, images, request.provider)
+        add_labels(folder, manifest, checkpoint.info.labels)
+        add_replay(folder, manifest, images, reference)
+        write_manifest(folder, manifest)
+    return Publication(model / str(version), manifest)
+
+
+def model_folder(repository: Path, name: str) -> Path:
+    """Return <repository>/<name>, or raise RepositoryError for a name that is none."""
+    if not NAME.fullmatch(name):
+        raise RepositoryError(f"name: '{name}'; expected lower-case letters, digits, dots, dashes and underscores, at most 100")
+    return repository / name
+
+
+def choose_version(model: Path, wanted: int | None) -> int:
+    """The wanted version if it is free, else the highest plus one."""
+    folders = [entry.name for entry in model.iterdir()] if model.is_dir() else []
+    taken = [int(name) for name in folders if name.isascii() and name.isdecimal()]
+    if wanted is not None and wanted in taken:
+        raise RepositoryError(f"version: {wanted} of {model.name} exists in {model.parent} and is never overwritten")
+    return wanted or max(taken, default=0) + 1
+
+
+@contextmanager
+def appearing(model: Path, version: int) -> Iterator[Path]:
+    """Give a temporary folder that becomes `model`/`version` in one step if the body succeeds, and vanishes if not."""
+    created = not model.exists()
+    try:
+        model.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".publishing-", dir=model))
+    except OSError as error:
+        raise RepositoryError(f"repository: {model} cannot be written: {error.strerror}") from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        _move(temporary, model / str(version))
+        _sync(model)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if created and not any(model.iterdir()):
+            model.rmdir()
+
+
+def _move(temporary: Path, target: Path) -> None:
+    try:
+        temporary.rename(target)  # fails if another publisher was faster, since the target is not empty
+    except OSError as error:
+        raise RepositoryError(f"version: {target.name} of {target.parent.name} cannot appear: {error.strerror}") from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def describe(checkpoint: Checkpoint, file: Path, name: str, version: int) -> Manifest:
+    """The manifest's facts about network, input, output and source."""
+    info, network = checkpoint.info, checkpoint.network
+    variant = network.variant
+    manifest = Manifest(format=FORMAT, name=name, version=str(version), created_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    facts = manifest.network
+    facts.variant, facts.family, facts.depth, facts.block = variant.name, variant.family, variant.depth, variant.block
+    facts.parameters, facts.multiply_adds, facts.trained = count_parameters(network), count_multiply_adds(network), info.trained
+    size = info.input_size
+    spec = manifest.input
+    spec.name, spec.height, spec.width, spec.colour_order = INPUT, size, size, "RGB"
+    spec.mean.extend(info.normalisation.mean)
+    spec.std.extend(info.normalisation.std)
+    spec.resize_shorter_side, spec.interpolation = (size if variant.stem == "cifar" else RESIZE_OF_224), "bilinear"
+    manifest.output.name, manifest.output.classes = OUTPUT, info.classes
+    source = manifest.source
+    source.checkpoint_sha256, source.checkpoint_file, source.git_revision = sha256_file(file), file.name, info.git_revision
+    source.recipe, source.accuracy_images = info.recipe, info.accuracy_images
+    if info.seed is not None:
+        source.seed = info.seed
+    if info.accuracy is not None:
+        source.accuracy = info.accuracy
+    return manifest
+
+
+def add_fp32(folder: Path, manifest: Manifest, checkpoint: Checkpoint, reference: Logits, images: ImageSet, provider: str) -> None:
+    """Write model.fp32.onnx and its certificate, or raise ParityError."""
+    precision = "fp32"
+    path = folder / f"model.{precision}.onnx"
+    opset = export_onnx(ServingGraph(checkpoint.network, checkpoint.info.normalisation), checkpoint.info.input_size, path)
+    policy = POLICIES[POLICY_OF_PRECISION[precision]]
+    sha = manifest.source.checkpoint_sha256
+    verdict = certify(path, reference, images, policy, checkpoint_sha256=sha, git_revision=git_revision(), provider=provider)
+    raise_unless_held(manifest.name, precision, verdict)
+    manifest.artifacts.add(
+        precision=precision,
+        file=path.name,
+        sha256=verdict.certificate.artifact_sha256,
+        bytes=path.stat().st_size,
+        opset=opset,
+        certificate=verdict.certificate,
+    )
+
+
+def raise_unless_held(name: str, precision: str, verdict: Verdict) -> None:
+    """Raise ParityError, which shows the worst image, if the policy is broken."""
+    if verdict.broken:
+        policy = verdict.certificate.policy.name
+        raise ParityError(f"{name} {precision} fails policy {policy}: {'; '.join(verdict.broken)}; nothing is published\n{verdict.worst}")
+
+
+def add_labels(folder: Path, manifest: Manifest, labels: tuple[str, ...]) -> None:
+    """Write labels.txt, one label a line in class order."""
+    path = folder / LABELS_FILE
+    path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    manifest.output.labels_sha256 = sha256_file(path)
+
+
+def add_replay(folder: Path, manifest: Manifest, images: ImageSet, reference: Logits) -> None:
+    """Write certification images, evenly spread over the set, with the reference's logits."""
+    rows = np.unique(np.linspace(0, len(images) - 1, REPLAY_IMAGES).astype(int))
+    path = folder / REPLAY_FILE
+    np.savez_compressed(path, images=images.images[rows], logits=reference[rows])
+    manifest.replay.file, manifest.replay.sha256, manifest.replay.images = path.name, sha256_file(path), len(rows)
