@@ -1,1 +1,1 @@
-
+"""Benchmarks: what a depth costs and gives, through the service and beside raw ONNX Runtime."""
