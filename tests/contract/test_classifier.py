@@ -139,8 +139,16 @@ def test_what_is_no_image_is_refused_by_its_position(data: bytes, message: str, 
     [
         (pb.ClassifyRequest(), grpc.StatusCode.INVALID_ARGUMENT, "images: 0 given; expected 1 to 64"),
         (pb.ClassifyRequest(images=[encode(0)] * 65), grpc.StatusCode.INVALID_ARGUMENT, "images: 65 given; expected 1 to 64"),
-        (pb.ClassifyRequest(images=[encode(0)], top_k=11), grpc.StatusCode.INVALID_ARGUMENT, "top_k: 11; expected 0 to 10, the number of classes"),
-        (pb.ClassifyRequest(images=[encode(0)], model_name="x"), grpc.StatusCode.NOT_FOUND, "model_name: 'x' is unknown; served: resnet20"),
+        (
+            pb.ClassifyRequest(images=[encode(0)], top_k=11),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "top_k: 11; expected 0 to 10, the number of classes",
+        ),
+        (
+            pb.ClassifyRequest(images=[encode(0)], model_name="x"),
+            grpc.StatusCode.NOT_FOUND,
+            "model_name: 'x' is unknown; served: resnet20",
+        ),
     ],
 )
 def test_a_wrong_request_is_refused(request_: pb.ClassifyRequest, code: grpc.StatusCode, message: str, stub: ClassifierStub) -> None:
