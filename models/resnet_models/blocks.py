@@ -21,6 +21,7 @@ class PadShortcut(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.stride = stride
         self.before = (out_channels - in_channels) // 2
         self.after = out_channels - in_channels - self.before

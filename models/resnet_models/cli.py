@@ -129,3 +129,17 @@ def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":
             )
 
         return trainer.run(on_step, on_epoch)
+
+
+@main.command()
+@click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="CHECKPOINT...")
+@one_line_errors
+def card(checkpoints: tuple[Path, ...]) -> None:
+    """Write a model card in Markdown beside each CHECKPOINT."""
+    from resnet_models.card import model_card
+    from resnet_models.checkpoint import load_checkpoint
+
+    for path in checkpoints:
+        target = path.with_suffix(".md")
+        target.write_text(model_card(load_checkpoint(path), path), encoding="utf-8")
+        print(target)

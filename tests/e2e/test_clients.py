@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from resnet_client import AsyncClient, Client, ClientError
+from resnet_export.reference import Logits
 from resnet_models.sample import load_sample
 from resnet_proto.open_inference_pb2 import ModelInferRequest
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -38,17 +39,15 @@ np.savez(out, singles=singles, batches=batches)
 
 
 @pytest.fixture(scope="module")
-def expected(repository: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+def expected(repository: Path) -> Logits:
     """ONNX Runtime in this process, on the published file."""
     path = repository / "resnet20" / "1" / "model.fp32.onnx"
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = session.run(None, {"image": load_sample().images})[0]
+    logits: Logits = session.run(None, {"image": load_sample().images})[0]
     return logits
 
 
-def test_an_unmodified_triton_client_gets_onnx_runtimes_logits(
-    server: RunningServer, expected: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", tmp_path: Path
-) -> None:
+def test_an_unmodified_triton_client_gets_onnx_runtimes_logits(server: RunningServer, expected: Logits, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", load_sample().images)
     command = [sys.executable, "-c", TRITON_CLIENT, server.url, str(tmp_path / "images.npy"), str(tmp_path / "out.npz")]
     subprocess.run(command, check=True, timeout=120)
@@ -57,9 +56,7 @@ def test_an_unmodified_triton_client_gets_onnx_runtimes_logits(
         np.testing.assert_allclose(found["batches"], expected, atol=1e-4)
 
 
-async def test_64_concurrent_clients_each_get_their_own_answers(
-    server: RunningServer, expected: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
-) -> None:
+async def test_64_concurrent_clients_each_get_their_own_answers(server: RunningServer, expected: Logits) -> None:
     images = load_sample().images
 
     async def caller(first: int) -> None:
@@ -75,7 +72,7 @@ async def test_64_concurrent_clients_each_get_their_own_answers(
 
 @pytest.mark.parametrize("position", range(4))
 async def test_cancelling_a_call_at_any_position_leaves_its_neighbours_right(
-    position: int, server: RunningServer, expected: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
+    position: int, server: RunningServer, expected: Logits
 ) -> None:
     images = load_sample().images
 
@@ -99,9 +96,7 @@ async def test_cancelling_a_call_at_any_position_leaves_its_neighbours_right(
                     np.testing.assert_allclose(logits, expected[start + i], atol=1e-4)
 
 
-def test_the_client_splits_what_is_more_than_a_call_takes(
-    server: RunningServer, expected: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
-) -> None:
+def test_the_client_splits_what_is_more_than_a_call_takes(server: RunningServer, expected: Logits) -> None:
     with Client(server.url) as client:
         np.testing.assert_allclose(client.infer(load_sample().images[:200]), expected[:200], atol=1e-4)
 
