@@ -2,10 +2,8 @@
 
 import asyncio
 import itertools
-import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from hdrh.histogram import HdrHistogram
 from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 
 from resnet_bench.errors import BenchError
+from resnet_bench.isolated import isolated
 from resnet_bench.material import Material
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -63,8 +62,7 @@ class Sample:
 
 def measure(load: Load, material: Material) -> Sample:
     """Run the load in a fresh process; raise BenchError if a call failed or answers were wrong: such a run is void."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        sample = pool.submit(generate, load, material).result()
+    sample = isolated(generate, load, material)
     if not sample.calls:
         raise BenchError(f"void: {load.model}: no call was answered within {load.seconds:g} s")
     if sample.checked and sample.agreeing < MIN_AGREEMENT * sample.checked:

@@ -1,9 +1,7 @@
 """Raw ONNX Runtime in a process of its own: what the same file does on the same cores without a service around it."""
 
-import multiprocessing
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from resnet_bench.errors import BenchError
+from resnet_bench.isolated import isolated
 from resnet_bench.material import Material
 
 BATCHES = (1, 8, 32)
@@ -41,8 +40,7 @@ def best_plan(path: Path, provider: str, material: Material, cores: int) -> RawP
 
 def throughput(path: Path, provider: str, plan: RawPlan, material: Material, seconds: float) -> float:
     """Images a second of `plan`, measured in a fresh process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_run, path, provider, plan, material.window(0, plan.batch).images, seconds).result()
+    return isolated(_run, path, provider, plan, material.window(0, plan.batch).images, seconds)
 
 
 def _run(path: Path, provider: str, plan: RawPlan, images: NDArray[np.uint8], seconds: float) -> float:
