@@ -48,10 +48,19 @@ class Verdict:
     certificate: Certificate
     broken: list[str]
     worst: Worst
+    most_different: list[str]
 
 
 def certify(
-    path: Path, reference: Logits, images: ImageSet, policy: Policy, *, checkpoint_sha256: str, git_revision: str, provider: str = "cpu"
+    path: Path,
+    reference: Logits,
+    images: ImageSet,
+    policy: Policy,
+    *,
+    checkpoint_sha256: str,
+    git_revision: str,
+    provider: str = "cpu",
+    calibration_sha256: str = "",
 ) -> Verdict:
     """Compare the file at `path` with the reference FP32 [n, classes] at every batch size.
 
@@ -70,13 +79,15 @@ def certify(
         images_source=images.source,
         images_sha256=images.sha256,
         batch_sizes=BATCH_SIZES,
+        calibration_sha256=calibration_sha256,
         provider=PROVIDERS[provider],
         versions=tool_versions(),
         machine=machine_name(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     measure(certificate, reference, outputs, images.labels)
-    return Verdict(seal(certificate), violations(certificate), find_worst(reference, outputs, images))
+    worst = find_worst(reference, outputs, images)
+    return Verdict(seal(certificate), violations(certificate), worst, most_different(reference, outputs[BATCH_SIZES[-1]], images))
 
 
 def measure(certificate: Certificate, reference: Logits, outputs: dict[int, Logits], labels: NDArray[np.int64] | None) -> None:
@@ -119,6 +130,13 @@ def find_worst(reference: Logits, outputs: dict[int, Logits], images: ImageSet) 
     row, index = np.unravel_index(int(errors.argmax()), errors.shape)
     batch = list(outputs)[int(row)]
     return Worst(int(index), images.names[int(index)], batch, reference[int(index)], outputs[batch][int(index)])
+
+
+def most_different(reference: Logits, output: Logits, images: ImageSet, count: int = 5) -> list[str]:
+    """Names of the images with another top-1, the furthest first; then of those whose logits are furthest off."""
+    errors = np.nan_to_num(np.abs(output - reference).max(axis=1), nan=np.inf)
+    order = np.lexsort((-errors, output.argmax(1) == reference.argmax(1)))
+    return [f"{images.names[i]} by {errors[i]:.3g}" for i in order[:count]]
 
 
 def tool_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Command line `resnet-export`."""
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -13,7 +14,10 @@ from rich.console import Console
 from resnet_export.errors import ExportError
 
 if TYPE_CHECKING:
+    from resnet_models.checkpoint import Checkpoint
     from resnet_models.normalisation import Triple
+
+    from resnet_export.publish import Publication
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,37 +60,68 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("checkpoint", type=PATH)
+@click.argument("checkpoint")
 @click.option("--repository", type=PATH, required=True, help="Folder to publish to; made if absent.")
 @click.option("--name", help="Model name  [default: the variant]")
 @click.option("--version", type=click.IntRange(min=1), help="Version  [default: the highest plus one]")
-@click.option("--images", type=PATH, help="Folder of photographs to certify on  [default: the bundled CIFAR-10 sample where it fits]")
+@click.option("--precision", default="fp32", help="Some of fp32,fp16,int8.")
+@click.option("--images", type=PATH, help="Photographs to certify on  [default: the bundled sample where it fits]")
+@click.option("--calibration", type=PATH, help="Folder of other photographs to calibrate INT8 on  [default: as above]")
+@click.option(
+    "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", help="INT8 weights in 7 bits; auto: without VNNI."
+)
+@click.option("--bound", multiple=True, metavar="PRECISION.NAME=NUMBER", help="Replace a policy's number, as int8.agreement=0.985.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the certificate is made.")
+@click.option("--random-weights", is_flag=True, help="CHECKPOINT is a variant; publish it untrained, for measuring speed.")
+@click.option("--profile/--no-profile", default=True, help="Measure what each file's graph costs.")
 @click.option("--variant", help="For a foreign file: the network, such as resnet56.")
 @click.option("--mean", type=TripleType(), help="For a foreign file: channel means.")
 @click.option("--std", type=TripleType(), help="For a foreign file: channel standard deviations.")
 @click.option("--labels", type=PATH, help="For a foreign file: one label a line.")
 @one_line_errors
 def publish(
-    checkpoint: Path,
+    checkpoint: str,
     repository: Path,
     name: str | None,
     version: int | None,
+    precision: str,
     images: Path | None,
+    calibration: Path | None,
+    reduce_range: str,
+    bound: tuple[str, ...],
     provider: str,
+    random_weights: bool,
+    profile: bool,
     variant: str | None,
     mean: "Triple | None",
     std: "Triple | None",
     labels: Path | None,
 ) -> None:
-    """Publish CHECKPOINT: ours (.safetensors), torchvision's (.pth) or another state dict (.th)."""
-    from resnet_export.publish import Request
-    from resnet_export.publish import publish as run
-    from resnet_export.sources import Given, read_source
+    """Publish CHECKPOINT: ours (.safetensors), a state dict (.pth, .th), torchvision:resnet50[:V2] or, with --random-weights, a variant."""
+    from resnet_export import publish as publishing
+    from resnet_export.policies import policies_with
+    from resnet_export.precisions import parse_precisions
+    from resnet_export.quantise import needs_reduced_range
+    from resnet_export.sources import Given, open_source
 
-    source = read_source(checkpoint, Given(variant, mean, std, labels))
-    publication = run(source, checkpoint, Request(repository, name, version, images, provider))
-    report(publication.folder)
+    request = publishing.Request(
+        repository,
+        name,
+        version,
+        images,
+        provider,
+        parse_precisions(precision),
+        calibration,
+        needs_reduced_range() if reduce_range == "auto" else reduce_range == "on",
+        policies_with(bound),
+    )
+    with open_source(checkpoint, Given(variant, mean, std, labels), random_weights) as (source, file):
+        publication = publishing.publish(source, file, request)
+        report(publication.folder)
+        if profile:
+            show_profile(source, publication)
+    if publication.failures:
+        raise ExportError("; ".join(f"{failure}; this precision is not published" for failure in publication.failures))
 
 
 @main.command()
@@ -97,12 +132,61 @@ def show(version: Path) -> None:
     report(version)
 
 
+@main.command()
+@click.argument("version", type=PATH)
+@click.option("--checkpoint", type=PATH, help="Compare with the network itself, not with the stored logits.")
+@click.option("--images", type=PATH, help="With --checkpoint: folder of photographs.")
+@click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to run it.")
+@click.option("--variant", help="For a foreign checkpoint, as in publish.")
+@click.option("--mean", type=TripleType(), help="For a foreign checkpoint.")
+@click.option("--std", type=TripleType(), help="For a foreign checkpoint.")
+@click.option("--labels", type=PATH, help="For a foreign checkpoint.")
+@one_line_errors
+def verify(
+    version: Path,
+    checkpoint: Path | None,
+    images: Path | None,
+    provider: str,
+    variant: str | None,
+    mean: "Triple | None",
+    std: "Triple | None",
+    labels: Path | None,
+) -> None:
+    """Check REPOSITORY/MODEL/VERSION again: digests, certificates, and the outputs on this machine."""
+    if images is not None and checkpoint is None:
+        raise ExportError("images: only the network itself answers for other images; give --checkpoint")
+    if checkpoint is None:
+        from resnet_export.verify import verify_stored
+
+        findings = verify_stored(version, provider)
+    else:
+        from resnet_export.recertify import recertify
+        from resnet_export.sources import Given, read_source
+
+        findings = recertify(version, read_source(checkpoint, Given(variant, mean, std, labels)), checkpoint, images, provider)
+    for finding in findings:
+        click.echo(f"{finding.precision}: {'BROKEN' if finding.broken else 'holds'}: {finding.broken or finding.text}")
+    if broken := [finding.precision for finding in findings if finding.broken]:
+        raise ExportError(f"{version}: {', '.join(broken)} does not hold")
+
+
 def report(folder: Path) -> None:
     """Print what is published in `folder`."""
     from resnet_export.show import certificates, summary
 
     manifest = read_manifest(folder)
-    console = Console(markup=False, highlight=False)  # shapes stand in brackets
-    console.print(summary(manifest))
-    console.print(certificates(manifest))
-    console.print(f"published: {folder}", soft_wrap=True)
+    stdout().print(summary(manifest))
+    stdout().print(certificates(manifest))
+    stdout().print(f"published: {folder}", soft_wrap=True)
+
+
+def show_profile(source: "Checkpoint", publication: "Publication") -> None:
+    """Print nodes and batch times."""
+    from resnet_export.profile import profile, profile_table
+
+    stdout().print(profile_table(profile(source, publication.folder, publication.manifest)))
+
+
+def stdout() -> Console:
+    """Plain text, wide enough for a table where it is not a terminal; shapes stand in brackets, so no markup."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120)

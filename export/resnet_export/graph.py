@@ -45,8 +45,10 @@ class ServingGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """UINT8 [n, h, w, 3] to FP32 logits [n, classes]."""
-        features = self.network.features(image.permute(0, 3, 1, 2).float() - self.mean)
-        # The network's own pooling is traced into a dozen nodes of index arithmetic; a mean is one.
+        return self.classify(self.network.features(image.permute(0, 3, 1, 2).float() - self.mean))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Pool and classify; the network's own pooling is traced into a dozen nodes of index arithmetic, a mean is one."""
         return self.network.fc(features.mean((2, 3)))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
 
 
@@ -72,8 +74,30 @@ def fold_batch_norms(module: nn.Module) -> None:
         fold_batch_norms(child)
 
 
-def export_onnx(graph: nn.Module, size: int, path: Path) -> int:
-    """Trace `graph` with torch.export, dynamic in the batch, and write one self-contained file; return the opset."""
+class PlainGraph(nn.Module):
+    """The network as it is, with normalisation in front: what exporting without care gives, for comparison."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: ResNet, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).eval().cpu()
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """UINT8 [n, h, w, 3] to FP32 logits [n, classes]."""
+        return self.network((image.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+
+def opset_of(path: Path) -> int:
+    """The version of ONNX's own operators that a file uses."""
+    return int(next(entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx")))
+
+
+def export_onnx(graph: nn.Module, size: int, path: Path) -> None:
+    """Trace `graph` with torch.export, dynamic in the batch, and write one self-contained file."""
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
@@ -86,9 +110,7 @@ def export_onnx(graph: nn.Module, size: int, path: Path) -> int:
             verbose=False,
         )
     program.save(str(path), external_data=False)  # type: ignore[union-attr]  # None only where a path was given above
-    model = onnx.load(path)
-    onnx.checker.check_model(model, full_check=True)
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    onnx.checker.check_model(onnx.load(path), full_check=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,17 +16,22 @@ from resnet_models.network import count_multiply_adds, count_parameters
 from resnet_models.trainer import git_revision
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest import FORMAT, LABELS_FILE, REPLAY_FILE, sha256_file, write_manifest
-from resnet_proto.manifest_pb2 import Manifest
+from resnet_proto.manifest_pb2 import Certificate, Input, Manifest, Policy
 
 from resnet_export.certify import Verdict, certify
-from resnet_export.errors import ParityError, RepositoryError
-from resnet_export.graph import INPUT, OUTPUT, ServingGraph, export_onnx
-from resnet_export.images import ImageSet, choose_images
+from resnet_export.errors import ExportError, ParityError, RepositoryError
+from resnet_export.graph import INPUT, OUTPUT, opset_of
+from resnet_export.images import ImageSet, bundled, choose_images, from_folder
+from resnet_export.precisions import Maker
 from resnet_export.reference import Logits, reference_logits
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 REPLAY_IMAGES = 64
-RESIZE_OF_224 = 256
+
+
+def default_policies() -> dict[str, Policy]:
+    """The policy of each precision."""
+    return {precision: POLICIES[name] for precision, name in POLICY_OF_PRECISION.items()}
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,19 @@ class Request:
     version: int | None = None
     images: Path | None = None
     provider: str = "cpu"
+    precisions: tuple[str, ...] = ("fp32",)
+    calibration: Path | None = None
+    reduce_range: bool = False
+    policies: dict[str, Policy] = field(default_factory=default_policies)
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Where the version lies, and what was certified."""
+    """Where the version lies, what was certified, and a text for each precision that was not."""
 
     folder: Path
     manifest: Manifest
+    failures: list[str]
 
 
 def publish(checkpoint: Checkpoint, file: Path, request: Request) -> Publication:
@@ -58,13 +68,15 @@ def publish(checkpoint: Checkpoint, file: Path, request: Request) -> Publication
     version = choose_version(model, request.version)
     manifest = describe(checkpoint, file, model.name, version)
     images = choose_images(manifest.input, checkpoint.info.labels, request.images)
+    reference = reference_logits(checkpoint, images.images)
+    calibration = choose_calibration(manifest.input, images, request)
+    judge = Judge(images, reference, request.policies, manifest.source.checkpoint_sha256, request.provider)
     with appearing(model, version) as folder:
-        reference = reference_logits(checkpoint, images.images)
-        add_fp32(folder, manifest, checkpoint, reference, images, request.provider)
+        failures = add_precisions(manifest, Maker(checkpoint, folder, calibration, request.reduce_range), judge, request.precisions)
         add_labels(folder, manifest, checkpoint.info.labels)
         add_replay(folder, manifest, images, reference)
         write_manifest(folder, manifest)
-    return Publication(model / str(version), manifest)
+    return Publication(model / str(version), manifest, failures)
 
 
 def model_folder(repository: Path, name: str) -> Path:
@@ -133,7 +145,7 @@ def describe(checkpoint: Checkpoint, file: Path, name: str, version: int) -> Man
     spec.name, spec.height, spec.width, spec.colour_order = INPUT, size, size, "RGB"
     spec.mean.extend(info.normalisation.mean)
     spec.std.extend(info.normalisation.std)
-    spec.resize_shorter_side, spec.interpolation = (size if variant.stem == "cifar" else RESIZE_OF_224), "bilinear"
+    spec.resize_shorter_side, spec.interpolation = info.resize or size, info.interpolation
     manifest.output.name, manifest.output.classes = OUTPUT, info.classes
     source = manifest.source
     source.checkpoint_sha256, source.checkpoint_file, source.git_revision = sha256_file(file), file.name, info.git_revision
@@ -145,30 +157,74 @@ def describe(checkpoint: Checkpoint, file: Path, name: str, version: int) -> Man
     return manifest
 
 
-def add_fp32(folder: Path, manifest: Manifest, checkpoint: Checkpoint, reference: Logits, images: ImageSet, provider: str) -> None:
-    """Write model.fp32.onnx and its certificate, or raise ParityError."""
-    precision = "fp32"
-    path = folder / f"model.{precision}.onnx"
-    opset = export_onnx(ServingGraph(checkpoint.network, checkpoint.info.normalisation), checkpoint.info.input_size, path)
-    policy = POLICIES[POLICY_OF_PRECISION[precision]]
-    sha = manifest.source.checkpoint_sha256
-    verdict = certify(path, reference, images, policy, checkpoint_sha256=sha, git_revision=git_revision(), provider=provider)
-    raise_unless_held(manifest.name, precision, verdict)
-    manifest.artifacts.add(
-        precision=precision,
-        file=path.name,
-        sha256=verdict.certificate.artifact_sha256,
-        bytes=path.stat().st_size,
-        opset=opset,
-        certificate=verdict.certificate,
-    )
+def choose_calibration(spec: Input, images: ImageSet, request: Request) -> ImageSet | None:
+    """Images to calibrate INT8 on; None where there are none or INT8 is not wanted. Raise ExportError if one also certifies."""
+    if "int8" not in request.precisions:
+        return None
+    if request.calibration is None:
+        return bundled("calibration") if (spec.height, spec.width) == (32, 32) else None
+    chosen = from_folder(request.calibration, spec, ())
+    certifying = {image.tobytes() for image in images.images}
+    if shared := [name for name, image in zip(chosen.names, chosen.images, strict=True) if image.tobytes() in certifying]:
+        raise ExportError(f"calibration: {shared[0]} is also a certification image ({len(shared)} in all); they must be disjoint")
+    return chosen
 
 
-def raise_unless_held(name: str, precision: str, verdict: Verdict) -> None:
-    """Raise ParityError, which shows the worst image, if the policy is broken."""
-    if verdict.broken:
-        policy = verdict.certificate.policy.name
-        raise ParityError(f"{name} {precision} fails policy {policy}: {'; '.join(verdict.broken)}; nothing is published\n{verdict.worst}")
+def add_precisions(manifest: Manifest, maker: Maker, judge: "Judge", precisions: tuple[str, ...]) -> list[str]:
+    """Make and certify each precision; return what failed. Raise ParityError if fp32 fails: then nothing holds."""
+    failures = []
+    for precision in precisions:
+        path = maker.path(precision)
+        recipe = maker.make(precision)
+        verdict = judge.certify(path, precision, maker.calibration if precision == "int8" else None)
+        if not verdict.broken:
+            add_artifact(manifest, precision, path, recipe, verdict.certificate)
+            continue
+        failures.append(failure_text(manifest.name, precision, verdict))
+        path.unlink()
+        if precision == "fp32":
+            raise ParityError(f"{failures[0]}; nothing is published\n{verdict.worst}")
+    if not manifest.artifacts:
+        raise ParityError(f"{'; '.join(failures)}; nothing is published")
+    return failures
+
+
+def failure_text(name: str, precision: str, verdict: Verdict) -> str:
+    """Which policy broke, and the images that differ most."""
+    policy = verdict.certificate.policy.name
+    return f"{name} {precision} fails policy {policy}: {'; '.join(verdict.broken)} (differing most: {', '.join(verdict.most_different)})"
+
+
+def add_artifact(manifest: Manifest, precision: str, path: Path, recipe: dict[str, str], certificate: Certificate) -> None:
+    """Enter a certified file into the manifest."""
+    sha256, size = certificate.artifact_sha256, path.stat().st_size
+    artifact = manifest.artifacts.add(precision=precision, file=path.name, sha256=sha256, bytes=size, opset=opset_of(path))
+    artifact.certificate.CopyFrom(certificate)
+    artifact.recipe.update(recipe)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Certifies files of one checkpoint on one set of images."""
+
+    images: ImageSet
+    reference: Logits
+    policies: dict[str, Policy]
+    checkpoint_sha256: str
+    provider: str
+
+    def certify(self, path: Path, precision: str, calibration: ImageSet | None) -> Verdict:
+        """Compare the file with the reference under the precision's policy."""
+        return certify(
+            path,
+            self.reference,
+            self.images,
+            self.policies[precision],
+            checkpoint_sha256=self.checkpoint_sha256,
+            git_revision=git_revision(),
+            provider=self.provider,
+            calibration_sha256=calibration.sha256 if calibration else "",
+        )
 
 
 def add_labels(folder: Path, manifest: Manifest, labels: tuple[str, ...]) -> None:

@@ -1,5 +1,8 @@
 """Where a network comes from: our checkpoints, and files of others with what they do not say."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +10,7 @@ from resnet_models.checkpoint import Checkpoint, load_checkpoint
 from resnet_models.foreign import ForeignFacts, load_foreign
 from resnet_models.labels import read_labels
 from resnet_models.normalisation import Normalisation, Triple
+from resnet_models.variants import VARIANTS
 
 from resnet_export.errors import ExportError
 
@@ -21,6 +25,31 @@ class Given:
     mean: Triple | None = None
     std: Triple | None = None
     labels: Path | None = None
+
+
+TORCHVISION = "torchvision:"
+
+
+@contextmanager
+def open_source(text: str, given: Given, random_weights: bool) -> Iterator[tuple[Checkpoint, Path]]:
+    """Give the network and the file that holds it: a checkpoint, `torchvision:NAME[:V1|V2]`, or a variant with random weights.
+
+    What has no file of ours is written to a temporary one, so that the manifest can name its digest.
+    """
+    if not random_weights and not text.startswith(TORCHVISION):
+        if text in VARIANTS and not Path(text).exists():
+            raise ExportError(f"checkpoint: '{text}' is a variant, not a file; --random-weights publishes it untrained")
+        yield read_source(Path(text), given), Path(text)
+        return
+    from resnet_models.published import from_torchvision, keep, with_random_weights
+
+    if random_weights:
+        checkpoint = with_random_weights(text)
+    else:
+        name, _, weights = text.removeprefix(TORCHVISION).partition(":")
+        checkpoint = from_torchvision(name, weights or "DEFAULT")
+    with tempfile.TemporaryDirectory() as folder:
+        yield checkpoint, keep(checkpoint, Path(folder) / f"{checkpoint.info.variant}.safetensors")
 
 
 def read_source(path: Path, given: Given) -> Checkpoint:

@@ -30,13 +30,16 @@ class CheckpointInfo:
     """What a checkpoint says of itself.
 
     `accuracy` is top-1 in percent on `accuracy_images` (a phrase naming data and rows), or None if unknown;
-    `input_size` in pixels; `trained` is False for random weights.
+    `input_size` in pixels; an encoded image's shorter side is resized to `resize` pixels (None: the input size) by
+    `interpolation` (`bilinear` or `bicubic`) before the centre is cropped; `trained` is False for random weights.
     """
 
     variant: str
     labels: tuple[str, ...]
     normalisation: Normalisation
     input_size: int
+    resize: int | None = None
+    interpolation: str = "bilinear"
     trained: bool = True
     accuracy: float | None = None
     accuracy_images: str = ""

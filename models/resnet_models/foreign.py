@@ -13,6 +13,7 @@ from resnet_models.network import ResNet
 from resnet_models.normalisation import Normalisation
 from resnet_models.variants import find_variant
 
+IMAGENET_RESIZE = 256  # of the shorter side, before the centre of 224 is cropped: torchvision's V1 weights and the paper
 PREFIX = "module."  # torch.nn.DataParallel wrote it
 RENAMED = {"linear.": "fc.", "shortcut.": "downsample."}
 
@@ -31,7 +32,8 @@ def load_foreign(path: Path, facts: ForeignFacts) -> Checkpoint:
     variant = find_variant(facts.variant)
     network = ResNet(variant, len(facts.labels))
     load_state(network, read_state(path), path)
-    info = CheckpointInfo(variant.name, facts.labels, facts.normalisation, variant.input_size, source=f"weights of {path.name}")
+    resize = IMAGENET_RESIZE if variant.stem == "imagenet" else None
+    info = CheckpointInfo(variant.name, facts.labels, facts.normalisation, variant.input_size, resize, source=f"weights of {path.name}")
     return Checkpoint(network.eval(), info)
 
 

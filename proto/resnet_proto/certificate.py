@@ -3,10 +3,15 @@
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 
+import numpy as np
 from google.protobuf import json_format
+from numpy.typing import NDArray
 
 from resnet_proto.manifest_pb2 import Certificate, Policy
+
+Logits = NDArray[np.float32]
 
 POLICIES: dict[str, Policy] = {
     "strict": Policy(name="strict", max_abs_error=1e-3, min_top1_agreement=1.0),
@@ -54,3 +59,49 @@ def violations(certificate: Certificate) -> list[str]:
         if loss > policy.max_accuracy_loss:
             broken.append(f"accuracy lost {loss:.2f} points > {policy.max_accuracy_loss:g}")
     return broken
+
+
+RARE = 1e-3
+
+
+def allowed_disagreements(images: int, min_agreement: float) -> int:
+    """How many of a sample of `images` may disagree where a certificate is checked on another machine.
+
+    The smallest k with P(more than k) < 0.001 for a binomial of rate 1 - `min_agreement`: as many as a model that
+    just meets the policy shows in all but one of a thousand samples; none where the policy asks for 100 %.
+    """
+    rate = 1 - min_agreement
+    cumulative = 0.0
+    for count in range(images + 1):
+        cumulative += math.comb(images, count) * rate**count * min_agreement ** (images - count)
+        if 1 - cumulative < RARE:
+            return count
+    return images
+
+
+@dataclass(frozen=True)
+class SampleCheck:
+    """A comparison of a sample with its reference: top-1 agreement 0..1, largest absolute logit error, and what is broken."""
+
+    images: int
+    agreement: float
+    max_abs_error: float
+    broken: str
+
+
+def check_sample(logits: Logits, reference: Logits, policy: Policy) -> SampleCheck:
+    """Hold FP32 [n, classes] to a policy on a small sample; `broken` names the image and by how much, or is empty."""
+    if logits.shape != reference.shape or not np.isfinite(logits).all():
+        return SampleCheck(len(reference), 0.0, math.inf, f"outputs of shape {logits.shape} are not finite or not {reference.shape}")
+    errors = np.abs(logits - reference).max(axis=1)
+    wrong = np.flatnonzero(logits.argmax(1) != reference.argmax(1))
+    allowed = allowed_disagreements(len(reference), policy.min_top1_agreement)
+    broken = ""
+    if policy.HasField("max_abs_error") and errors.max() > policy.max_abs_error:
+        broken = f"image {errors.argmax()} differs by {errors.max():.3g} in a logit; policy {policy.name} allows {policy.max_abs_error:g}"
+    elif len(wrong) > allowed:
+        broken = (
+            f"{len(wrong)} of {len(errors)} images have another top-1 (first: image {wrong[0]}, logits off by "
+            f"{errors[wrong[0]]:.3g}); policy {policy.name} allows {allowed}"
+        )
+    return SampleCheck(len(reference), 1 - len(wrong) / len(reference), float(errors.max()), broken)

@@ -1,10 +1,14 @@
-"""The manifest on disk: written by export, read and enforced by the server. Needs protobuf only."""
+"""The manifest on disk: written by export, read and enforced by the server. Needs protobuf and numpy only."""
 
 import hashlib
 import json
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from google.protobuf import json_format
+from numpy.typing import NDArray
 
 from resnet_proto.certificate import CertificateError, certificate_id, violations
 from resnet_proto.manifest_pb2 import Artifact, Manifest
@@ -86,6 +90,30 @@ def check_artifact(folder: Path, manifest: Manifest, artifact: Artifact, *, allo
     if not allow_uncertified:
         check_certificate(manifest, artifact)
     return path
+
+
+@dataclass(frozen=True)
+class ReplaySample:
+    """`images` UINT8 [n, h, w, 3] and the reference's `logits` FP32 [n, classes]."""
+
+    images: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+
+
+def read_replay(folder: Path, manifest: Manifest) -> ReplaySample | None:
+    """Read the replay sample; None if the version has none. Raise ManifestError for another digest or odd contents."""
+    if not manifest.HasField("replay"):
+        return None
+    path = check_digest(folder, manifest.replay.file, manifest.replay.sha256)
+    try:
+        with np.load(path) as file:
+            sample = ReplaySample(file["images"], file["logits"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ManifestError(f"{path.name}: cannot be read: {error}") from None
+    spec, count = manifest.input, len(sample.images)
+    if sample.images.shape != (count, spec.height, spec.width, 3) or sample.logits.shape != (count, manifest.output.classes):
+        raise ManifestError(f"{path.name}: holds shapes {sample.images.shape} and {sample.logits.shape}, which do not fit the manifest")
+    return sample
 
 
 def check_certificate(manifest: Manifest, artifact: Artifact) -> None:

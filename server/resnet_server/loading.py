@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from resnet_proto.manifest import ManifestError, check_certificate
+from resnet_proto.manifest import ManifestError, ReplaySample, check_certificate, read_replay
 
 from resnet_server.batching import Batcher, BatchReport
 from resnet_server.clock import LoopClock
@@ -13,7 +13,7 @@ from resnet_server.engines.in_process import InProcessEngine
 from resnet_server.errors import EngineError
 from resnet_server.metrics import Metrics
 from resnet_server.registry import ServedModel
-from resnet_server.replay import ReplaySample, load_sample, replay
+from resnet_server.replay import replay
 from resnet_server.repository import Candidate, Published
 from resnet_server.settings import Settings
 
@@ -54,7 +54,7 @@ class Loader:
     def _fastest_that_holds(self, published: Published) -> tuple[Candidate, list[InProcessEngine]]:
         reasons = [reason for _, reason in published.rejected]
         try:
-            sample = load_sample(published.folder, published.manifest)
+            sample = read_replay(published.folder, published.manifest)
         except ManifestError as error:
             raise EngineError(str(error)) from None
         for candidate, first in self._by_speed(published, reasons):

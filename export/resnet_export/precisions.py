@@ -1,0 +1,64 @@
+"""The precisions of one network: how each file is made."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet_models.checkpoint import Checkpoint
+from resnet_models.network import ResNet
+from resnet_models.normalisation import Normalisation
+from resnet_proto.manifest import PRECISIONS
+from torch import Tensor
+
+from resnet_export.errors import ExportError
+from resnet_export.graph import ServingGraph, export_onnx
+from resnet_export.images import ImageSet
+from resnet_export.quantise import quantise
+
+
+class HalfGraph(ServingGraph):
+    """Weights and activations in fp16; the input's mean is subtracted in fp32, where bytes are exact, and logits are FP32."""
+
+    def __init__(self, network: ResNet, normalisation: Normalisation) -> None:
+        super().__init__(network, normalisation)
+        self.network.half()  # the mean stays in fp32
+
+    def forward(self, image: Tensor) -> Tensor:
+        """UINT8 [n, h, w, 3] to FP32 logits [n, classes]."""
+        centred = (image.permute(0, 3, 1, 2).float() - self.mean).half()
+        return self.classify(self.network.features(centred)).float()
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the files of one checkpoint in `folder`; INT8 is made from the fp32 file there."""
+
+    checkpoint: Checkpoint
+    folder: Path
+    calibration: ImageSet | None
+    reduce_range: bool
+
+    def path(self, precision: str) -> Path:
+        """Where a precision's file goes."""
+        return self.folder / f"model.{precision}.onnx"
+
+    def make(self, precision: str) -> dict[str, str]:
+        """Write one file and return its recipe; raise ExportError where INT8 has no calibration images."""
+        info, network = self.checkpoint.info, self.checkpoint.network
+        if precision == "fp32":
+            export_onnx(ServingGraph(network, info.normalisation), info.input_size, self.path("fp32"))
+            return {"form": "batch normalisation and scale folded"}
+        if precision == "fp16":
+            export_onnx(HalfGraph(network, info.normalisation), info.input_size, self.path("fp16"))
+            return {"form": "as fp32, weights and activations in half precision"}
+        if self.calibration is None:
+            raise ExportError("int8: needs real images to calibrate on; give --calibration FOLDER")
+        return quantise(self.path("fp32"), self.calibration, self.path("int8"), reduce_range=self.reduce_range)
+
+
+def parse_precisions(text: str) -> tuple[str, ...]:
+    """`fp32,int8` to its parts, fp32 first since INT8 is made from it; raise ExportError for an unknown one."""
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in PRECISIONS]
+    if unknown or not wanted:
+        raise ExportError(f"precision: '{text}'; expected some of {', '.join(PRECISIONS)}, separated by commas")
+    return tuple(precision for precision in PRECISIONS if precision in wanted)
