@@ -42,20 +42,30 @@ class AsyncClient:
         await self._channel.close(None)
 
     async def classify(
-        self, images: Sequence[Image], *, model: str = "", version: str = "", top_k: int = 5, timeout: float | None = None
+        self,
+        images: Sequence[Image],
+        *,
+        model: str = "",
+        version: str = "",
+        precision: str = "",
+        top_k: int = 5,
+        timeout: float | None = None,
     ) -> list[Prediction]:
         """Classify encoded images (bytes, or files to read); one prediction each, in order. Raises ClientError."""
         encoded = await asyncio.to_thread(messages.read_images, images)
         deadline = self._deadline(timeout)
         limit = await self._row_limit(len(encoded), model, version, deadline)
-        requests = messages.classify_requests(encoded, model, version, top_k, limit)
+        template = classifier_pb2.ClassifyRequest(model_name=model, model_version=version, precision=precision, top_k=top_k)
+        requests = messages.classify_requests(encoded, template, limit)
         return messages.predictions(await self._all(self._classifier.Classify, requests, deadline))
 
-    async def infer(self, images: Images, *, model: str = "", version: str = "", timeout: float | None = None) -> Logits:
+    async def infer(
+        self, images: Images, *, model: str = "", version: str = "", precision: str = "", timeout: float | None = None
+    ) -> Logits:
         """Compute UINT8 [n, h, w, 3] to logits FP32 [n, classes] over the Open Inference Protocol. Raises ClientError."""
         deadline = self._deadline(timeout)
         limit = await self._row_limit(len(images), model, version, deadline)
-        requests = messages.infer_requests(images, model, version, limit)
+        requests = messages.infer_requests(images, model, version, precision, limit)
         return messages.logits(await self._all(self._inference.ModelInfer, requests, deadline))
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:

@@ -48,16 +48,19 @@ def main() -> None:
 @click.argument("images", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", default="", help="Model name  [default: the only one served]")
 @click.option("--version", default="", help="Version  [default: the highest]")
+@click.option("--precision", default="", help="One that is loaded  [default: the model's default]")
 @click.option("--top-k", type=click.IntRange(min=1), default=5, help="Labels per image.")
 @url_option
 @timeout_option
 @json_option
 @one_line_errors
-def classify(images: tuple[Path, ...], model: str, version: str, top_k: int, url: str, timeout: float, as_json: bool) -> None:
+def classify(
+    images: tuple[Path, ...], model: str, version: str, precision: str, top_k: int, url: str, timeout: float, as_json: bool
+) -> None:
     """Classify image files, and all images in folders."""
     paths = expand(images)
     with Client(url, timeout=timeout) as client:
-        found = client.classify(paths, model=model, version=version, top_k=top_k)
+        found = client.classify(paths, model=model, version=version, precision=precision, top_k=top_k)
     if as_json:
         click.echo(json.dumps([{"image": str(path)} | asdict(one) for path, one in zip(paths, found, strict=True)], indent=2))
     else:

@@ -39,13 +39,14 @@ def _read(path: Path) -> bytes:
         raise invalid(f"images: {path} cannot be read: {error.strerror}") from None
 
 
-def classify_requests(images: list[bytes], model: str, version: str, top_k: int, max_rows: int) -> list[classifier.ClassifyRequest]:
-    """As few requests as the server's row limit and the byte limit allow, in order."""
+def classify_requests(images: list[bytes], template: classifier.ClassifyRequest, max_rows: int) -> list[classifier.ClassifyRequest]:
+    """As few copies of the template, filled with images in order, as the server's row limit and the byte limit allow."""
     requests: list[classifier.ClassifyRequest] = []
     size = MAX_CALL_BYTES
     for image in images:
         if size + len(image) > MAX_CALL_BYTES or len(requests[-1].images) >= max_rows:
-            requests.append(classifier.ClassifyRequest(model_name=model, model_version=version, top_k=top_k))
+            requests.append(classifier.ClassifyRequest())
+            requests[-1].CopyFrom(template)
             size = 0
         requests[-1].images.append(image)
         size += len(image)
@@ -65,18 +66,20 @@ def predictions(responses: Iterable[classifier.ClassifyResponse]) -> list[Predic
     return found
 
 
-def infer_requests(images: Images, model: str, version: str, max_rows: int) -> list[inference.ModelInferRequest]:
+def infer_requests(images: Images, model: str, version: str, precision: str, max_rows: int) -> list[inference.ModelInferRequest]:
     """Requests of raw UINT8 [n, h, w, 3]; raise ClientError for another dtype or rank."""
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise invalid(f"images: {images.dtype} {list(images.shape)}; expected uint8 [n, h, w, 3] with n at least 1")
     rows = max(1, min(max_rows, MAX_CALL_BYTES // max(1, images[0].nbytes)))
-    return [_infer_request(images[start : start + rows], model, version) for start in range(0, len(images), rows)]
+    return [_infer_request(images[start : start + rows], model, version, precision) for start in range(0, len(images), rows)]
 
 
-def _infer_request(images: Images, model: str, version: str) -> inference.ModelInferRequest:
+def _infer_request(images: Images, model: str, version: str, precision: str) -> inference.ModelInferRequest:
     request = inference.ModelInferRequest(model_name=model, model_version=version)
     request.inputs.add(name="image", datatype="UINT8", shape=images.shape)
     request.raw_input_contents.append(images.tobytes())
+    if precision:
+        request.parameters["precision"].string_param = precision
     return request
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from resnet_proto import manifest_pb2 as resnet__proto_dot_manifest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dresnet_proto/classifier.proto\x12\tresnet.v1\x1a\x1bresnet_proto/manifest.proto\"[\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\r\n\x05top_k\x18\x04 \x01(\r\"\x92\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12*\n\x07results\x18\x03 \x03(\x0b\x32\x19.resnet.v1.Classification\x12\'\n\texecution\x18\x04 \x01(\x0b\x32\x14.resnet.v1.Execution\"8\n\x0e\x43lassification\x12&\n\x06labels\x18\x01 \x03(\x0b\x32\x16.resnet.v1.ScoredLabel\"O\n\x0bScoredLabel\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"\xa4\x01\n\tExecution\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x65rtificate_id\x18\x03 \x01(\t\x12\x12\n\nbatch_rows\x18\x04 \x01(\r\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x05 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x06 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x07 \x01(\x01\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.resnet.v1.ServedModel\"\x91\x02\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.resnet.v1.ServedModel.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12%\n\x08manifest\x18\x05 \x01(\x0b\x32\x13.resnet.v1.Manifest\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x16\n\x0emax_batch_rows\x18\x08 \x01(\r\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x11\n\rSTATE_REFUSED\x10\x02\x32\x9c\x01\n\nClassifier\x12\x43\n\x08\x43lassify\x12\x1a.resnet.v1.ClassifyRequest\x1a\x1b.resnet.v1.ClassifyResponse\x12I\n\nListModels\x12\x1c.resnet.v1.ListModelsRequest\x1a\x1d.resnet.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dresnet_proto/classifier.proto\x12\tresnet.v1\x1a\x1bresnet_proto/manifest.proto\"n\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x11\n\tprecision\x18\x05 \x01(\t\"\x92\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12*\n\x07results\x18\x03 \x03(\x0b\x32\x19.resnet.v1.Classification\x12\'\n\texecution\x18\x04 \x01(\x0b\x32\x14.resnet.v1.Execution\"8\n\x0e\x43lassification\x12&\n\x06labels\x18\x01 \x03(\x0b\x32\x16.resnet.v1.ScoredLabel\"O\n\x0bScoredLabel\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"\xa4\x01\n\tExecution\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x65rtificate_id\x18\x03 \x01(\t\x12\x12\n\nbatch_rows\x18\x04 \x01(\r\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x05 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x06 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x07 \x01(\x01\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.resnet.v1.ServedModel\"\x91\x02\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.resnet.v1.ServedModel.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12%\n\x08manifest\x18\x05 \x01(\x0b\x32\x13.resnet.v1.Manifest\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x16\n\x0emax_batch_rows\x18\x08 \x01(\r\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x11\n\rSTATE_REFUSED\x10\x02\x32\x9c\x01\n\nClassifier\x12\x43\n\x08\x43lassify\x12\x1a.resnet.v1.ClassifyRequest\x1a\x1b.resnet.v1.ClassifyResponse\x12I\n\nListModels\x12\x1c.resnet.v1.ListModelsRequest\x1a\x1d.resnet.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,23 +33,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'resnet_proto.classifier_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFYREQUEST']._serialized_start=73
-  _globals['_CLASSIFYREQUEST']._serialized_end=164
-  _globals['_CLASSIFYRESPONSE']._serialized_start=167
-  _globals['_CLASSIFYRESPONSE']._serialized_end=313
-  _globals['_CLASSIFICATION']._serialized_start=315
-  _globals['_CLASSIFICATION']._serialized_end=371
-  _globals['_SCOREDLABEL']._serialized_start=373
-  _globals['_SCOREDLABEL']._serialized_end=452
-  _globals['_EXECUTION']._serialized_start=455
-  _globals['_EXECUTION']._serialized_end=619
-  _globals['_LISTMODELSREQUEST']._serialized_start=621
-  _globals['_LISTMODELSREQUEST']._serialized_end=640
-  _globals['_LISTMODELSRESPONSE']._serialized_start=642
-  _globals['_LISTMODELSRESPONSE']._serialized_end=702
-  _globals['_SERVEDMODEL']._serialized_start=705
-  _globals['_SERVEDMODEL']._serialized_end=978
-  _globals['_SERVEDMODEL_STATE']._serialized_start=912
-  _globals['_SERVEDMODEL_STATE']._serialized_end=978
-  _globals['_CLASSIFIER']._serialized_start=981
-  _globals['_CLASSIFIER']._serialized_end=1137
+  _globals['_CLASSIFYREQUEST']._serialized_end=183
+  _globals['_CLASSIFYRESPONSE']._serialized_start=186
+  _globals['_CLASSIFYRESPONSE']._serialized_end=332
+  _globals['_CLASSIFICATION']._serialized_start=334
+  _globals['_CLASSIFICATION']._serialized_end=390
+  _globals['_SCOREDLABEL']._serialized_start=392
+  _globals['_SCOREDLABEL']._serialized_end=471
+  _globals['_EXECUTION']._serialized_start=474
+  _globals['_EXECUTION']._serialized_end=638
+  _globals['_LISTMODELSREQUEST']._serialized_start=640
+  _globals['_LISTMODELSREQUEST']._serialized_end=659
+  _globals['_LISTMODELSRESPONSE']._serialized_start=661
+  _globals['_LISTMODELSRESPONSE']._serialized_end=721
+  _globals['_SERVEDMODEL']._serialized_start=724
+  _globals['_SERVEDMODEL']._serialized_end=997
+  _globals['_SERVEDMODEL_STATE']._serialized_start=931
+  _globals['_SERVEDMODEL_STATE']._serialized_end=997
+  _globals['_CLASSIFIER']._serialized_start=1000
+  _globals['_CLASSIFIER']._serialized_end=1156
 # @@protoc_insertion_point(module_scope)

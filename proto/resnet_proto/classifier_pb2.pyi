@@ -28,12 +28,15 @@ class ClassifyRequest(google.protobuf.message.Message):
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     IMAGES_FIELD_NUMBER: builtins.int
     TOP_K_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     model_name: builtins.str
     """Empty: the only model served."""
     model_version: builtins.str
     """Empty: the highest version."""
     top_k: builtins.int
     """Labels per image, highest probability first; 0 means 5."""
+    precision: builtins.str
+    """Empty: the model's default; otherwise one that is loaded, such as "int8"."""
     @property
     def images(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """JPEG, PNG or WebP; EXIF orientation is honoured."""
@@ -45,8 +48,9 @@ class ClassifyRequest(google.protobuf.message.Message):
         model_version: builtins.str = ...,
         images: collections.abc.Iterable[builtins.bytes] | None = ...,
         top_k: builtins.int = ...,
+        precision: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "top_k", b"top_k"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "precision", b"precision", "top_k", b"top_k"]) -> None: ...
 
 Global___ClassifyRequest: typing_extensions.TypeAlias = ClassifyRequest
 

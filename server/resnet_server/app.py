@@ -144,14 +144,17 @@ class App:
             try:
                 if published.refusal:
                     raise ServingError(published.refusal)
-                model = await loader.load(published)
+                models = await loader.load(published)
+            except StartError:
+                raise
             except ServingError as error:
                 log.error("%s version %s is refused: %s", published.name, published.version, error)
                 self.registry.refused.append(Refused(published.name, published.version, str(error)))
                 metrics.model_refused.labels(published.name, published.version).set(1)
                 continue
-            self.registry.ready.append(model)
-            self._exit.push_async_callback(self._within_drain, model.drain)
+            for model in models:
+                self.registry.ready.append(model)
+                self._exit.push_async_callback(self._within_drain, model.drain)
         if not self.registry.ready:
             raise StartError(f"repository: every model in {self.settings.repository} is refused; see the log above")
 

@@ -28,7 +28,7 @@ def main() -> None:
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
 @option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
 @option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs.")
-@option("--precision", type=click.Choice(["auto", "fp32", "fp16", "int8"]), default="auto", help="Certified ones only.")
+@option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8.")
 @option("--models", default="", help="Comma-separated names  [default: all in the repository]")
 @option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve.")
 @option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: one for each core]")

@@ -13,6 +13,7 @@ from resnet_server.errors import InvalidRequestError
 from resnet_server.registry import ServedModel
 
 DATATYPE = "UINT8"
+IDENTITY = ("precision", "provider", "certificate")
 TYPED_FIELDS = ("bool", "int", "int64", "uint64", "fp32", "fp64", "bytes")
 
 
@@ -90,9 +91,8 @@ def encode_answer(request: ModelInferRequest, model: ServedModel, logits: Logits
     """FP32 [n, classes] raw, or BYTES [n, top_k] of `value:index:label`, with the model's identity in the parameters."""
     response = ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     parameters = response.parameters
-    parameters["precision"].string_param = model.artifact.precision
-    parameters["provider"].string_param = model.provider
-    parameters["certificate"].string_param = model.artifact.certificate.id if model.certified else "uncertified"
+    for name in IDENTITY:
+        parameters[name].string_param = model.properties[name]
     output = response.outputs.add(name=model.manifest.output.name)
     if top_k:
         output.datatype, data = "BYTES", _classification(logits, model.labels, top_k)

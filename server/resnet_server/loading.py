@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 
-from resnet_proto.manifest import ManifestError, ReplaySample, check_certificate, read_replay
+from resnet_proto.certificate import SampleCheck
+from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
 
 from resnet_server.batching import Batcher, BatchReport
 from resnet_server.clock import LoopClock
 from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
 from resnet_server.engines.in_process import InProcessEngine
-from resnet_server.errors import EngineError
+from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics import Metrics
 from resnet_server.registry import ServedModel
 from resnet_server.replay import replay
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 TRIAL_ROWS = 8
 TRIAL_SECONDS = 0.2
+
+
+Chosen = tuple[Candidate, list[InProcessEngine], SampleCheck | None]
 
 
 class LoadedModel(ServedModel):
@@ -43,34 +47,46 @@ class Loader:
         self._device = device
         self._metrics = metrics
 
-    async def load(self, published: Published) -> LoadedModel:
-        """Return the model, replayed and warm on every bucket; raise ServingError if no certified precision holds here."""
+    async def load(self, published: Published) -> list[LoadedModel]:
+        """Return the model in each wanted precision, replayed and warm on every bucket.
+
+        With `auto`, that is the fastest certified precision that holds here; otherwise those asked for by name, of
+        which the first is the default. Raises ServingError if there is none.
+        """
+        if self._settings.precision == "auto":
+            return [await self._load_first(published, tuple(candidate.artifact.precision for candidate in published.candidates))]
+        wanted = parse_precisions(self._settings.precision)
+        return [await self._load_first(published, (precision,)) for precision in wanted]
+
+    async def _load_first(self, published: Published, precisions: tuple[str, ...]) -> LoadedModel:
         started = time.monotonic()
-        candidate, engines = await asyncio.to_thread(self._fastest_that_holds, published)
-        model = self._assemble(published, candidate, engines)
-        self._metrics.load_seconds.labels(model.name, model.version).set(time.monotonic() - started)
+        model = self._assemble(published, *await asyncio.to_thread(self._fastest_that_holds, published, precisions))
+        self._metrics.load_seconds.labels(model.name, model.version, model.precision).set(time.monotonic() - started)
         return model
 
-    def _fastest_that_holds(self, published: Published) -> tuple[Candidate, list[InProcessEngine]]:
-        reasons = [reason for _, reason in published.rejected]
+    def _fastest_that_holds(
+        self, published: Published, precisions: tuple[str, ...]
+    ) -> tuple[Candidate, list[InProcessEngine], SampleCheck | None]:
+        reasons = [reason for precision, reason in published.rejected if precision in precisions]
         try:
             sample = read_replay(published.folder, published.manifest)
         except ManifestError as error:
             raise EngineError(str(error)) from None
-        for candidate, first in self._by_speed(published, reasons):
+        for candidate, first in self._by_speed(published, precisions, reasons):
             try:
-                self._check_here(published, candidate, first, sample)
+                check = self._check_here(published, candidate, first, sample)
                 count = self.plan()[0]
-                return candidate, [first, *(self._open(published, candidate) for _ in range(count - 1))]
+                return candidate, [first, *(self._open(published, candidate) for _ in range(count - 1))], check
             except EngineError as error:
                 log.warning("%s version %s: %s is not served: %s", published.name, published.version, candidate.artifact.precision, error)
                 reasons.append(str(error))
-        raise EngineError("; ".join(reasons))
+        held = ", ".join(candidate.artifact.precision for candidate in published.candidates)
+        raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
 
-    def _by_speed(self, published: Published, reasons: list[str]) -> list[tuple[Candidate, InProcessEngine]]:
+    def _by_speed(self, published: Published, precisions: tuple[str, ...], reasons: list[str]) -> list[tuple[Candidate, InProcessEngine]]:
         """Open every wanted precision and order them by measured batch time; what does not open goes to `reasons`."""
         opened = []
-        for candidate in self._wanted(published):
+        for candidate in (candidate for candidate in published.candidates if candidate.artifact.precision in precisions):
             try:
                 opened.append((candidate, self._open(published, candidate)))
             except EngineError as error:
@@ -83,18 +99,11 @@ class Loader:
         log.info("%s version %s: a batch of %d takes %s", published.name, published.version, TRIAL_ROWS, shown)
         return opened
 
-    def _wanted(self, published: Published) -> list[Candidate]:
-        wanted = self._settings.precision
-        found = [c for c in published.candidates if wanted in ("auto", c.artifact.precision)]
-        if not found:
-            held = ", ".join(c.artifact.precision for c in published.candidates)
-            rejected = "".join(f"; {reason}" for precision, reason in published.rejected if precision == wanted)
-            raise EngineError(f"precision: '{wanted}' is not certified here; the version holds {held}{rejected}")
-        return found
-
-    def _check_here(self, published: Published, candidate: Candidate, engine: InProcessEngine, sample: ReplaySample | None) -> None:
+    def _check_here(
+        self, published: Published, candidate: Candidate, engine: InProcessEngine, sample: ReplaySample | None
+    ) -> SampleCheck | None:
         if sample is None or not is_certified(published, candidate):
-            return
+            return None
         started = time.monotonic()
         result = replay(engine, sample, candidate.artifact.certificate.policy)
         self._metrics.replay_agreement.labels(published.name, published.version, candidate.artifact.precision).set(result.agreement)
@@ -103,6 +112,7 @@ class Loader:
             *(published.name, published.version, candidate.artifact.precision, result.images, len(engine.buckets)),
             *(100 * result.agreement, result.max_abs_error, time.monotonic() - started),
         )
+        return result
 
     def _open(self, published: Published, candidate: Candidate) -> InProcessEngine:
         spec = published.manifest.input
@@ -120,10 +130,11 @@ class Loader:
         threads = self._settings.threads or (max(1, cores // self._settings.engines) if self._settings.engines else 1)
         return self._settings.engines or max(1, cores // threads), threads
 
-    def _assemble(self, published: Published, candidate: Candidate, engines: list[InProcessEngine]) -> LoadedModel:
-        name, version, metrics = published.name, published.version, self._metrics
-        compute, rows = metrics.compute_seconds.labels(name, version), metrics.batch_rows.labels(name, version)
-        images = metrics.images.labels(name, version)
+    def _assemble(
+        self, published: Published, candidate: Candidate, engines: list[InProcessEngine], check: SampleCheck | None
+    ) -> LoadedModel:
+        labels, metrics = (published.name, published.version, candidate.artifact.precision), self._metrics
+        compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
 
         def on_batch(report: BatchReport) -> None:
             compute.observe(report.compute_seconds)
@@ -136,11 +147,11 @@ class Loader:
             max_queue_rows=self._settings.max_queue_rows,
             clock=LoopClock(),
             on_batch=on_batch,
-            on_wait=metrics.queue_seconds.labels(name, version).observe,
-            on_depth=metrics.queue_rows.labels(name, version).set,
+            on_wait=metrics.queue_seconds.labels(*labels).observe,
+            on_depth=metrics.queue_rows.labels(*labels).set,
         )
         certified = is_certified(published, candidate)
-        model = LoadedModel(published.manifest, published.labels, candidate.artifact, self._device.provider, certified, batcher)
+        model = LoadedModel(published.manifest, published.labels, candidate.artifact, self._device.provider, certified, check, batcher)
         model.engines = engines
         self._describe(model)
         return model
@@ -158,6 +169,14 @@ class Loader:
             *(model.name, model.version, model.artifact.precision, model.provider, len(model.engines), model.engines[0].threads),
             *(model.batcher.max_batch, certificate.id[:12] if model.certified else "NONE"),
         )
+
+
+def parse_precisions(text: str) -> tuple[str, ...]:
+    """`int8,fp32` to its parts, in order; raise StartError for an unknown one."""
+    wanted = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not wanted or not set(wanted) <= set(PRECISIONS):
+        raise StartError(f"precision: '{text}'; expected auto, or some of {', '.join(PRECISIONS)} separated by commas")
+    return wanted
 
 
 def batch_seconds(engine: InProcessEngine, rows: int) -> float:

@@ -8,6 +8,7 @@ SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05,
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 MODEL = ("model", "version")
+COMPUTED = (*MODEL, "precision")
 
 
 class Metrics:
@@ -20,12 +21,14 @@ class Metrics:
             "resnet_request_seconds", "From a call's arrival to its answer.", (*MODEL, "method"), buckets=SECONDS, registry=registry
         )
         self.queue_seconds = Histogram(
-            "resnet_queue_seconds", "From joining the queue to the batch's start.", MODEL, buckets=SECONDS, registry=registry
+            "resnet_queue_seconds", "From joining the queue to the batch.", COMPUTED, buckets=SECONDS, registry=registry
         )
-        self.compute_seconds = Histogram("resnet_compute_seconds", "Batch time in the engine.", MODEL, buckets=SECONDS, registry=registry)
-        self.batch_rows = Histogram("resnet_batch_rows", "Rows in a batch.", MODEL, buckets=ROWS, registry=registry)
-        self.images = Counter("resnet_images", "Rows computed.", MODEL, registry=registry)
-        self.queue_rows = Gauge("resnet_queue_rows", "Rows that wait.", MODEL, registry=registry)
+        self.compute_seconds = Histogram(
+            "resnet_compute_seconds", "Batch time in the engine.", COMPUTED, buckets=SECONDS, registry=registry
+        )
+        self.batch_rows = Histogram("resnet_batch_rows", "Rows in a batch.", COMPUTED, buckets=ROWS, registry=registry)
+        self.images = Counter("resnet_images", "Rows computed.", COMPUTED, registry=registry)
+        self.queue_rows = Gauge("resnet_queue_rows", "Rows that wait.", COMPUTED, registry=registry)
         self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
         self.model_info = Gauge(
             "resnet_model_info",
@@ -34,13 +37,11 @@ class Metrics:
             registry=registry,
         )
         self.model_refused = Gauge("resnet_model_refused", "1 for each version that is not served.", MODEL, registry=registry)
-        self.agreement = Gauge(
-            "resnet_certificate_top1_agreement", "Top-1 agreement with PyTorch, 0..1.", (*MODEL, "precision"), registry=registry
-        )
+        self.agreement = Gauge("resnet_certificate_top1_agreement", "Top-1 agreement with PyTorch, 0..1.", COMPUTED, registry=registry)
         self.replay_agreement = Gauge(
             "resnet_replay_top1_agreement",
             "Agreement as replayed here, 0..1.",
-            (*MODEL, "precision"),
+            COMPUTED,
             registry=registry,
         )
-        self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", MODEL, registry=registry)
+        self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", COMPUTED, registry=registry)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from resnet_proto.certificate import SampleCheck
 from resnet_proto.manifest_pb2 import Artifact, Manifest
 
 from resnet_server.batching import Answer, Batcher, Images
-from resnet_server.errors import ModelNotFoundError, ModelUnavailableError, ServingError
+from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError
 
 
 @dataclass
@@ -18,12 +19,29 @@ class ServedModel:
     artifact: Artifact
     provider: str
     certified: bool
+    replay: SampleCheck | None
     batcher: Batcher
 
     @property
     def name(self) -> str:
         """Its name."""
         return self.manifest.name
+
+    @property
+    def precision(self) -> str:
+        """Its precision: fp32, fp16 or int8."""
+        return self.artifact.precision
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What callers are told of how it computes."""
+        facts = {"precision": self.precision, "provider": self.provider, "certified": str(self.certified).lower()}
+        facts["certificate"] = self.artifact.certificate.id if self.certified else "UNCERTIFIED"
+        if self.replay is not None:
+            facts["replay_top1_agreement"] = f"{self.replay.agreement:.6f}"
+            facts["replay_max_abs_error"] = f"{self.replay.max_abs_error:.6g}"
+            facts["replay_images"] = str(self.replay.images)
+        return facts
 
     @property
     def version(self) -> str:
@@ -52,25 +70,30 @@ class Registry:
     refused: list[Refused] = field(default_factory=list)
     state: Literal["loading", "ready", "draining"] = "loading"
 
-    def find(self, name: str, version: str = "") -> ServedModel:
-        """Return the model; an empty name means the only one, an empty version the highest that is ready.
+    def find(self, name: str, version: str = "", precision: str = "") -> ServedModel:
+        """Return the model; an empty name means the only one, an empty version the highest, an empty precision the first loaded.
 
-        Raises ModelNotFoundError, or ModelUnavailableError with the reason where the model is refused or draining.
+        Raises ModelNotFoundError, ModelUnavailableError with the reason where the model is refused or draining, and
+        InvalidRequestError for a precision that is not loaded.
         """
         if self.state == "draining":
             raise ModelUnavailableError("the server is shutting down")
         if not name and len({model.name for model in self.ready}) == 1:
             name = self.ready[0].name
         found = [model for model in self.ready if model.name == name and version in ("", model.version)]
-        if found:
-            return max(found, key=lambda model: int(model.version))
-        raise self._absence(name, version)
+        if not found:
+            raise self._absence(name, version)
+        highest = max(int(model.version) for model in found)
+        loaded = {model.precision: model for model in reversed(found) if int(model.version) == highest}
+        if precision and precision not in loaded:
+            raise InvalidRequestError(f"precision: '{precision}' of model '{name}' is not loaded; loaded: {', '.join(loaded)}")
+        return loaded[precision] if precision else next(reversed(loaded.values()))
 
     def _absence(self, name: str, version: str) -> ServingError:
         for refused in self.refused:
             if refused.name == name and version in ("", refused.version):
                 return ModelUnavailableError(f"model '{name}' version {refused.version} is refused: {refused.reason}")
-        versions = [model.version for model in self.ready if model.name == name]
+        versions = sorted({model.version for model in self.ready if model.name == name}, key=int)
         if versions:
             return ModelNotFoundError(f"model_version: '{version}' of model '{name}' is unknown; served: {', '.join(versions)}")
         known = ", ".join(sorted({model.name for model in self.ready})) or "none"

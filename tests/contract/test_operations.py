@@ -44,7 +44,8 @@ def test_metrics_count_and_time_each_call(server: RunningServer, channel: grpc.C
     model = (("model", "resnet20"), ("version", "1"))
     counted = ("resnet_requests_total", tuple(sorted((*model, ("method", "ModelInfer"), ("status", "OK")))))
     failed = ("resnet_requests_total", (("method", "ModelInfer"), ("model", ""), ("status", "NOT_FOUND"), ("version", "")))
-    rows = ("resnet_images_total", model)
+    computed = tuple(sorted((*model, ("precision", "fp32"))))
+    rows = ("resnet_images_total", computed)
     before = scrape(server)
     request = pb.ModelInferRequest(model_name="resnet20")
     request.inputs.add(name="image", datatype="UINT8", shape=(3, 32, 32, 3))
@@ -57,7 +58,7 @@ def test_metrics_count_and_time_each_call(server: RunningServer, channel: grpc.C
     assert after[failed] - before.get(failed, 0) == 1
     assert after[rows] - before.get(rows, 0) == 3
     for name in ("resnet_queue_seconds_count", "resnet_compute_seconds_count", "resnet_batch_rows_count"):
-        assert after[name, model] - before.get((name, model), 0) == 1
+        assert after[name, computed] - before.get((name, computed), 0) == 1
     assert not [labels for _, labels in after if ("model", "a name that must not become a label") in labels]
 
 

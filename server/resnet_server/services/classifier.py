@@ -30,7 +30,7 @@ class ClassifierService(ClassifierServicer):
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Classify the request's images in one batch."""
         async with self._border.call("Classify", context) as call:
-            model = self._registry.find(request.model_name, request.model_version)
+            model = self._registry.find(request.model_name, request.model_version, request.precision)
             call.model, call.version = model.name, model.version
             top_k = check_top_k(request.top_k, model)
             deadline = self._border.deadline(context)
@@ -51,7 +51,7 @@ class ClassifierService(ClassifierServicer):
                 state=pb.ServedModel.STATE_READY,
                 manifest=model.manifest,
                 provider=model.provider,
-                precision=model.artifact.precision,
+                precision=model.precision,
                 max_batch_rows=model.batcher.max_batch,
             )
         for refused in self._registry.refused:
@@ -96,7 +96,7 @@ def encode(model: ServedModel, answer: Answer, top_k: int, decode_seconds: float
         for index in np.argsort(-row, kind="stable")[:top_k]:
             result.labels.add(index=index, label=model.labels[index], probability=probabilities[index], logit=row[index])
     execution = response.execution
-    execution.provider, execution.precision = model.provider, model.artifact.precision
+    execution.provider, execution.precision = model.provider, model.precision
     execution.certificate_id = model.artifact.certificate.id if model.certified else ""
     execution.batch_rows, execution.decode_seconds = answer.batch_rows, decode_seconds
     execution.queue_seconds, execution.compute_seconds = answer.queue_seconds, answer.compute_seconds

@@ -51,7 +51,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Compute one request; see `codec` for what is checked."""
         async with self._border.call("ModelInfer", context) as call:
-            model = self._registry.find(request.model_name, request.model_version)
+            model = self._registry.find(request.model_name, request.model_version, precision_parameter(request))
             call.model, call.version = model.name, model.version
             rows = decode_rows(request, model.manifest, model.batcher.max_batch)
             top_k = check_outputs(request, model.manifest)
@@ -66,17 +66,17 @@ class InferenceService(GRPCInferenceServiceServicer):
             if request.repository_name:
                 raise ModelNotFoundError(f"repository_name: '{request.repository_name}' is unknown; expected it empty")
         response = pb.RepositoryIndexResponse()
-        for model in self._registry.ready:
-            response.models.add(name=model.name, version=model.version, state="READY")
+        for name, version in dict.fromkeys((model.name, model.version) for model in self._registry.ready):
+            response.models.add(name=name, version=version, state="READY")
         for refused in [] if request.ready else self._registry.refused:
             response.models.add(name=refused.name, version=refused.version, state="UNAVAILABLE", reason=refused.reason)
         return response
 
     def _metadata(self, model: ServedModel) -> pb.ModelMetadataResponse:
         spec, output = model.manifest.input, model.manifest.output
-        versions = [other.version for other in self._registry.ready if other.name == model.name]
-        platform = f"onnxruntime_{model.provider}_{model.artifact.precision}"
-        response = pb.ModelMetadataResponse(name=model.name, versions=versions, platform=platform)
+        versions = sorted({other.version for other in self._registry.ready if other.name == model.name}, key=int)
+        platform = f"onnxruntime_{model.provider}_{model.precision}" + ("" if model.certified else "_UNCERTIFIED")
+        response = pb.ModelMetadataResponse(name=model.name, versions=versions, platform=platform, properties=model.properties)
         response.inputs.add(name=spec.name, datatype=DATATYPE, shape=(-1, spec.height, spec.width, 3))
         response.outputs.add(name=output.name, datatype="FP32", shape=(-1, output.classes))
         return response
@@ -93,3 +93,13 @@ def timeout_parameter(request: pb.ModelInferRequest) -> int | None:
         shown = getattr(parameter, kind) if kind else "nothing"
         raise InvalidRequestError(f"parameters.timeout: {shown!r} as {kind}; expected a positive int64_param in microseconds")
     return value
+
+
+def precision_parameter(request: pb.ModelInferRequest) -> str:
+    """The `precision` parameter, empty if absent; raise InvalidRequestError unless it is a string."""
+    if "precision" not in request.parameters:
+        return ""
+    kind = request.parameters["precision"].WhichOneof("parameter_choice")
+    if kind != "string_param":
+        raise InvalidRequestError(f"parameters.precision: is {kind}; expected string_param")
+    return request.parameters["precision"].string_param
