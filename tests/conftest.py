@@ -57,3 +57,14 @@ def channel(server: RunningServer) -> Iterator[grpc.Channel]:
     """A channel to `server`."""
     with grpc.insecure_channel(server.url, options=[("grpc.max_send_message_length", -1)]) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def precise_repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with resnet20 in every precision; tests must not change it."""
+    folder = tmp_path_factory.mktemp("precise") / "repository"
+    options = ["--repository", str(folder), "--precision", "fp32,fp16,int8", "--no-profile"]
+    command = [sys.executable, "-m", "resnet_export", "publish", str(pretrained), *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder

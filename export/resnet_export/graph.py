@@ -26,7 +26,7 @@ class ServingGraph(nn.Module):
     Batch normalisation is folded into the convolutions, and the division by 255 * std into the first one's weights.
     The mean is subtracted in the graph, before the first convolution pads: folded into a bias it would be wrong at
     the border, where the padding is zero after normalisation. Option A's slice and pad become a 1x1 convolution of
-    ones and zeros, which ONNX Runtime fuses with the addition (6 % faster on CPU, docs/decisions/0002-lean-graph.md).
+    ones and zeros, which ONNX Runtime fuses with the addition (6 % faster on CPU, docs/decisions/0001-lean-graph.md).
     """
 
     mean: Tensor

@@ -67,6 +67,8 @@ class Loader:
     def _fastest_that_holds(
         self, published: Published, precisions: tuple[str, ...]
     ) -> tuple[Candidate, list[InProcessEngine], SampleCheck | None]:
+        for precision, reason in published.rejected:
+            log.warning("%s version %s: %s is not served: %s", published.name, published.version, precision, reason)
         reasons = [reason for precision, reason in published.rejected if precision in precisions]
         try:
             sample = read_replay(published.folder, published.manifest)

@@ -1,0 +1,158 @@
+"""fp16 and INT8: certified on their own terms, or not published."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torchvision
+from click.testing import CliRunner
+from onnx import TensorProto
+from PIL import Image
+from resnet_export.cli import main
+from resnet_export.errors import ExportError
+from resnet_export.policies import policies_with
+from resnet_export.precisions import parse_precisions
+from resnet_models.errors import CheckpointError
+from resnet_models.published import from_torchvision
+from resnet_models.sample import load_sample
+from resnet_proto.manifest import check_artifact, read_manifest
+from resnet_proto.manifest_pb2 import Artifact
+
+
+@pytest.fixture(scope="module")
+def artifacts(precise_repository: Path) -> dict[str, Artifact]:
+    manifest = read_manifest(precise_repository / "resnet20" / "1")
+    return {artifact.precision: artifact for artifact in manifest.artifacts}
+
+
+def test_every_precision_carries_its_own_certificate(artifacts: dict[str, Artifact], precise_repository: Path) -> None:
+    folder = precise_repository / "resnet20" / "1"
+    manifest = read_manifest(folder)
+    assert list(artifacts) == ["fp32", "fp16", "int8"]
+    for artifact in artifacts.values():
+        check_artifact(folder, manifest, artifact)
+    assert len({artifact.certificate.id for artifact in artifacts.values()}) == 3
+    assert [artifact.certificate.policy.name for artifact in artifacts.values()] == ["strict", "fp16", "int8"]
+
+
+def test_int8_says_how_it_was_made_and_on_which_images(artifacts: dict[str, Artifact]) -> None:
+    artifact = artifacts["int8"]
+    assert artifact.recipe["calibration"] in ("minmax", "entropy", "percentile")
+    assert artifact.recipe["tried"] == "12"
+    assert len(artifact.certificate.calibration_sha256) == 64
+    assert artifact.certificate.calibration_sha256 != artifact.certificate.images_sha256
+    assert artifact.certificate.accuracy_change_low <= artifact.certificate.accuracy_change_high
+    assert artifact.bytes < 0.4 * artifacts["fp32"].bytes
+
+
+def test_weights_are_of_the_precision_and_the_interface_is_not(artifacts: dict[str, Artifact], precise_repository: Path) -> None:
+    expected = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.INT8}
+    for precision, artifact in artifacts.items():
+        model = onnx.load(precise_repository / "resnet20" / "1" / artifact.file)
+        weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4 and tensor.dims[0] >= 16]
+        common = max(set(kinds := [tensor.data_type for tensor in weights]), key=kinds.count)
+        if precision != "int8":
+            assert common == expected[precision]
+        else:
+            assert kinds.count(TensorProto.INT8) >= 17
+        assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+        assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_a_precision_that_fails_its_policy_is_left_out_and_the_others_are_published(pretrained: Path, tmp_path: Path) -> None:
+    arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "fp32,fp16", "--no-profile"]
+    result = CliRunner().invoke(main, [*arguments, "--bound", "fp16.error=0.000001"])
+    assert result.exit_code == 1
+    assert "resnet20 fp16 fails policy fp16, overridden: max absolute logit error" in result.output
+    assert "differing most: certification image" in result.output
+    manifest = read_manifest(tmp_path / "resnet20" / "1")
+    assert [artifact.precision for artifact in manifest.artifacts] == ["fp32"]
+    assert not (tmp_path / "resnet20" / "1" / "model.fp16.onnx").exists()
+
+
+@pytest.mark.parametrize("bound", ["int8", "int4.agreement=0.9", "int8.speed=1", "int8.loss=x", "int8.loss=nan", "fp16.error=-1"])
+def test_a_malformed_bound_is_named(bound: str) -> None:
+    with pytest.raises(ExportError, match=f"bound: '{bound}'; expected PRECISION"):
+        policies_with((bound,))
+
+
+def test_an_overridden_bound_is_recorded() -> None:
+    policy = policies_with(("int8.agreement=0.985",))["int8"]
+    assert (policy.name, policy.min_top1_agreement, policy.max_accuracy_loss) == ("int8, overridden", 0.985, 0.5)
+    assert policies_with(())["int8"].name == "int8"
+
+
+def test_precisions_are_made_in_the_order_they_depend() -> None:
+    assert parse_precisions("int8,fp32") == ("fp32", "int8")
+    with pytest.raises(ExportError, match="precision: 'int4'; expected some of fp32, fp16, int8"):
+        parse_precisions("int4")
+
+
+def test_verify_replays_what_is_stored(precise_repository: Path) -> None:
+    result = CliRunner().invoke(main, ["verify", str(precise_repository / "resnet20" / "1")])
+    assert result.exit_code == 0, result.output
+    assert [line.split(":")[:2] for line in result.output.splitlines()] == [[p, " holds"] for p in ("fp32", "fp16", "int8")]
+
+
+def test_verify_against_the_checkpoint(repository: Path, pretrained: Path) -> None:
+    folder = str(repository / "resnet20" / "1")
+    result = CliRunner().invoke(main, ["verify", folder, "--checkpoint", str(pretrained)])
+    assert result.exit_code == 0, result.output
+    assert "1,000 bundled CIFAR-10 test images against the checkpoint: agreement 100.00%" in result.output
+    other = CliRunner().invoke(main, ["verify", folder, "--checkpoint", str(Path(folder) / "labels.txt"), "--variant", "resnet20"])
+    assert other.exit_code == 1
+
+
+def test_verify_notices_a_changed_file(own_repository: Path) -> None:
+    path = own_repository / "resnet20" / "1" / "model.fp32.onnx"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    result = CliRunner().invoke(main, ["verify", str(path.parent)])
+    assert result.exit_code == 1
+    assert "fp32: BROKEN: model.fp32.onnx: sha256 is" in result.output
+
+
+def test_verifying_needs_no_torch(repository: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from resnet_export.cli import main; main()"
+    command = [sys.executable, "-c", code, "verify", str(repository / "resnet20" / "1")]
+    assert "fp32: holds" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_calibration_images_must_not_certify(pretrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(3):
+        Image.fromarray(load_sample().images[index]).save(tmp_path / "images" / f"{index}.png")
+    arguments = ["publish", str(pretrained), "--repository", str(tmp_path / "r"), "--precision", "fp32,int8"]
+    result = CliRunner().invoke(main, [*arguments, "--images", str(tmp_path / "images"), "--calibration", str(tmp_path / "images")])
+    assert result.exit_code == 1
+    assert "calibration: 0.png is also a certification image (3 in all); they must be disjoint" in result.output
+
+
+def test_random_weights_are_published_as_untrained(tmp_path: Path) -> None:
+    arguments = ["publish", "resnet18", "--repository", str(tmp_path), "--no-profile"]
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 1
+    assert "--random-weights publishes it untrained" in refused.output
+    result = CliRunner().invoke(main, [*arguments, "--random-weights"])
+    assert result.exit_code == 0, result.output
+    manifest = read_manifest(tmp_path / "resnet18" / "1")
+    assert manifest.network.trained is False
+    assert (manifest.input.height, manifest.input.resize_shorter_side) == (224, 256)
+    assert "generated images, not photographs" in manifest.artifacts[0].certificate.images_source
+    assert not manifest.artifacts[0].certificate.HasField("reference_accuracy")
+
+
+def test_without_a_network_the_error_says_which_file_belongs_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(torchvision.models.ResNet50_Weights, "get_state_dict", unreachable)
+    with pytest.raises(
+        CheckpointError, match=r"resnet50 cannot be downloaded \(no route\); put .*resnet50-\w+\.pth at .*checkpoints/resnet50"
+    ):
+        from_torchvision("resnet50", "V2")
+    with pytest.raises(CheckpointError, match="it has no weights 'V9' of resnet50"):
+        from_torchvision("resnet50", "V9")
