@@ -73,6 +73,7 @@ class Trainer:
             self.network.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
         )
         self.curve: list[Epoch] = []
+        self._revision = git_revision()  # of the code that runs, not of the tree as it is when the run ends
 
     def resume(self) -> int:
         """Continue from the saved state if there is one; return the number of epochs already done."""
@@ -115,7 +116,7 @@ class Trainer:
             recipe=plan.recipe.name,
             seed=plan.seed,
             epochs=len(self.curve),
-            git_revision=git_revision(),
+            git_revision=self._revision,
             source=f"resnet-train fit {plan.variant.name} --recipe {plan.recipe.name} --epochs {plan.epochs} --seed {plan.seed}"
             f" on {self.data.train.rows}",
             curve=tuple(self.curve),
