@@ -116,7 +116,7 @@ def this_machine(cores: int) -> Machine:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return Machine(_processor(), cores, platform.platform(), platform.python_version(), versions)
+    return Machine(_processor(), cores, f"{platform.system()} {platform.machine()}", platform.python_version(), versions)
 
 
 def _processor() -> str:
