@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 
-from resnet_proto.certificate import SampleCheck
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
 
 from resnet_server.batching import Batcher, BatchReport
@@ -13,7 +12,7 @@ from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
 from resnet_server.engines.in_process import InProcessEngine
 from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics import Metrics
-from resnet_server.registry import ServedModel
+from resnet_server.registry import Replay, ServedModel
 from resnet_server.replay import replay
 from resnet_server.repository import Candidate, Published
 from resnet_server.settings import Settings
@@ -24,7 +23,7 @@ TRIAL_ROWS = 8
 TRIAL_SECONDS = 0.2
 
 
-Chosen = tuple[Candidate, list[InProcessEngine], SampleCheck | None]
+Chosen = tuple[Candidate, list[InProcessEngine], Replay | None]
 
 
 class LoadedModel(ServedModel):
@@ -66,7 +65,7 @@ class Loader:
 
     def _fastest_that_holds(
         self, published: Published, precisions: tuple[str, ...]
-    ) -> tuple[Candidate, list[InProcessEngine], SampleCheck | None]:
+    ) -> tuple[Candidate, list[InProcessEngine], Replay | None]:
         for precision, reason in published.rejected:
             log.warning("%s version %s: %s is not served: %s", published.name, published.version, precision, reason)
         reasons = [reason for precision, reason in published.rejected if precision in precisions]
@@ -103,16 +102,18 @@ class Loader:
 
     def _check_here(
         self, published: Published, candidate: Candidate, engine: InProcessEngine, sample: ReplaySample | None
-    ) -> SampleCheck | None:
+    ) -> Replay | None:
         if sample is None or not is_certified(published, candidate):
             return None
         started = time.monotonic()
-        result = replay(engine, sample, candidate.artifact.certificate.policy)
-        self._metrics.replay_agreement.labels(published.name, published.version, candidate.artifact.precision).set(result.agreement)
+        result = Replay(replay(engine, sample, candidate.artifact.certificate.policy), time.monotonic() - started)
+        labels = (published.name, published.version, candidate.artifact.precision)
+        self._metrics.replay_agreement.labels(*labels).set(result.check.agreement)
+        self._metrics.replay_seconds.labels(*labels).set(result.seconds)
         log.info(
             "%s version %s: the certificate holds here: %s on %d images in %d batch sizes, top-1 agreement %.2f %%, max error %.2g, %.2f s",
-            *(published.name, published.version, candidate.artifact.precision, result.images, len(engine.buckets)),
-            *(100 * result.agreement, result.max_abs_error, time.monotonic() - started),
+            *(*labels, result.check.images, len(engine.buckets)),
+            *(100 * result.check.agreement, result.check.max_abs_error, result.seconds),
         )
         return result
 
@@ -132,9 +133,7 @@ class Loader:
         threads = self._settings.threads or (max(1, cores // self._settings.engines) if self._settings.engines else 1)
         return self._settings.engines or max(1, cores // threads), threads
 
-    def _assemble(
-        self, published: Published, candidate: Candidate, engines: list[InProcessEngine], check: SampleCheck | None
-    ) -> LoadedModel:
+    def _assemble(self, published: Published, candidate: Candidate, engines: list[InProcessEngine], check: Replay | None) -> LoadedModel:
         labels, metrics = (published.name, published.version, candidate.artifact.precision), self._metrics
         compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
 

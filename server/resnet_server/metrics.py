@@ -44,4 +44,5 @@ class Metrics:
             COMPUTED,
             registry=registry,
         )
+        self.replay_seconds = Gauge("resnet_replay_seconds", "Time the replay took.", COMPUTED, registry=registry)
         self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", COMPUTED, registry=registry)

@@ -1,6 +1,7 @@
 """What is served: (model, version) to a model that is ready, or to the reason it is not."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from resnet_proto.certificate import SampleCheck
@@ -8,6 +9,14 @@ from resnet_proto.manifest_pb2 import Artifact, Manifest
 
 from resnet_server.batching import Answer, Batcher, Images
 from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A certificate replayed here: what was found, and how long it took."""
+
+    check: SampleCheck
+    seconds: float
 
 
 @dataclass
@@ -19,7 +28,7 @@ class ServedModel:
     artifact: Artifact
     provider: str
     certified: bool
-    replay: SampleCheck | None
+    replay: Replay | None
     batcher: Batcher
 
     @property
@@ -32,15 +41,17 @@ class ServedModel:
         """Its precision: fp32, fp16 or int8."""
         return self.artifact.precision
 
-    @property
+    @cached_property
     def properties(self) -> dict[str, str]:
         """What callers are told of how it computes."""
         facts = {"precision": self.precision, "provider": self.provider, "certified": str(self.certified).lower()}
         facts["certificate"] = self.artifact.certificate.id if self.certified else "UNCERTIFIED"
         if self.replay is not None:
-            facts["replay_top1_agreement"] = f"{self.replay.agreement:.6f}"
-            facts["replay_max_abs_error"] = f"{self.replay.max_abs_error:.6g}"
-            facts["replay_images"] = str(self.replay.images)
+            check = self.replay.check
+            facts["replay_top1_agreement"] = f"{check.agreement:.6f}"
+            facts["replay_max_abs_error"] = f"{check.max_abs_error:.6g}"
+            facts["replay_images"] = str(check.images)
+            facts["replay_seconds"] = f"{self.replay.seconds:.3f}"
         return facts
 
     @property

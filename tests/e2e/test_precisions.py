@@ -38,6 +38,7 @@ def test_auto_takes_the_fastest_and_says_so(precise_repository: Path, tmp_path: 
         assert properties["precision"] == info.precision
         assert properties["certificate"] == info.certificate_id
         assert properties["replay_images"] == "64"
+        assert float(properties["replay_seconds"]) > 0
         assert float(properties["replay_top1_agreement"]) >= 0.9
 
 

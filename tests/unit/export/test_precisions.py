@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 import torchvision
 from click.testing import CliRunner
 from onnx import TensorProto
@@ -17,7 +18,7 @@ from resnet_export.precisions import parse_precisions
 from resnet_models.errors import CheckpointError
 from resnet_models.published import from_torchvision
 from resnet_models.sample import load_sample
-from resnet_proto.manifest import check_artifact, read_manifest
+from resnet_proto.manifest import check_artifact, read_labels, read_manifest
 from resnet_proto.manifest_pb2 import Artifact
 
 
@@ -143,6 +144,29 @@ def test_random_weights_are_published_as_untrained(tmp_path: Path) -> None:
     assert (manifest.input.height, manifest.input.resize_shorter_side) == (224, 256)
     assert "generated images, not photographs" in manifest.artifacts[0].certificate.images_source
     assert not manifest.artifacts[0].certificate.HasField("reference_accuracy")
+
+
+def test_torchvisions_weights_bring_their_preprocessing_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = torchvision.models.ResNet50_Weights
+    network = torchvision.models.resnet50(weights=None)  # what a download would hold, but for the numbers
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(module.weight, 0.5)  # keeps the untrained activations in bounds
+    monkeypatch.setattr(weights, "get_state_dict", lambda *_, **__: network.state_dict())
+    (tmp_path / "photographs").mkdir()
+    for index in range(3):
+        Image.fromarray(load_sample().images[index]).resize((400, 300)).save(tmp_path / "photographs" / f"{index}.jpg")
+    arguments = ["publish", "torchvision:resnet50:V2", "--repository", str(tmp_path), "--no-profile"]
+    result = CliRunner().invoke(main, [*arguments, "--images", str(tmp_path / "photographs")])
+    assert result.exit_code == 0, result.output
+    manifest = read_manifest(tmp_path / "resnet50" / "1")
+    assert manifest.artifacts[0].certificate.images_source == "3 images of the folder photographs"
+    spec, source = manifest.input, manifest.source
+    assert (spec.height, spec.resize_shorter_side, spec.interpolation) == (224, 232, "bilinear")
+    assert list(spec.mean) == pytest.approx([0.485, 0.456, 0.406])
+    assert source.accuracy == pytest.approx(80.858)
+    assert read_labels(tmp_path / "resnet50" / "1", manifest)[0] == "tench"
+    assert (manifest.network.trained, manifest.network.block) == (True, "bottleneck")
 
 
 def test_without_a_network_the_error_says_which_file_belongs_where(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Training: data, recipes, and a run on real images that can be interrupted anywhere."""
 
 import math
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from click.testing import CliRunner
 from resnet_models.augment import crop_and_flip, normalise
 from resnet_models.checkpoint import load_checkpoint
 from resnet_models.cli import main
 from resnet_models.data import Cifar10, load_cifar10
 from resnet_models.errors import CheckpointError, DataError, DivergedError
+from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.normalisation import CIFAR10
 from resnet_models.recipes import Recipe, find_recipe
 from resnet_models.sample import load_sample
@@ -73,6 +76,21 @@ def test_missing_and_truncated_data_are_named(name: str, damage: bytes | None, m
     (tmp_path / name).write_bytes(damage) if damage else (tmp_path / name).unlink()
     with pytest.raises(DataError, match=message):
         load_cifar10(tmp_path)
+
+
+def test_torchvisions_folder_holds_the_same_images(data: Cifar10, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)  # the digests are of the full set
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    rows = data.train.x.reshape(5, 100, -1).numpy()
+    for number, (x, y) in enumerate(zip(rows, data.train.y.view(5, 100).tolist(), strict=True), start=1):
+        (batches / f"data_batch_{number}").write_bytes(pickle.dumps({"data": x, "labels": y}))
+    (batches / "test_batch").write_bytes(pickle.dumps({"data": rows[0], "labels": data.train.y[:100].tolist()}))
+    (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10_LABELS)}))
+    loaded = load_cifar10(tmp_path)
+    assert torch.equal(loaded.train.x, data.train.x)
+    assert torch.equal(loaded.train.y, data.train.y)
+    assert loaded.test.rows == "100 CIFAR-10 test images"
 
 
 def test_augmentation_shifts_and_flips_whole_images() -> None:
