@@ -58,29 +58,32 @@ class Border:
         """Use as `async with border.call("ModelInfer", context) as call`; aborts the RPC on an error."""
         call = Call(method)
         started = self._now()
-        status = "OK"
         try:
             yield call
         except ServingError as error:
             code, reason = STATUS[type(error)]
-            status = code.name
-            self._metrics.rejects.labels(call.model, call.version, reason).inc()
+            self._reject(call, started, code.name, reason)
             if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 context.set_trailing_metadata((RETRY_AFTER_MS,))
             await context.abort(code, str(error))
         except asyncio.CancelledError:
-            status = grpc.StatusCode.CANCELLED.name
-            self._metrics.rejects.labels(call.model, call.version, "cancelled").inc()
-            raise
-        except grpc.aio.AbortError:
+            self._reject(call, started, grpc.StatusCode.CANCELLED.name, "cancelled")
             raise
         except Exception as error:
-            status = grpc.StatusCode.INTERNAL.name
+            self._reject(call, started, grpc.StatusCode.INTERNAL.name, "internal")
             log.exception("%s failed", method)
             await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
-        finally:
-            self._metrics.requests.labels(call.model, call.version, method, status).inc()
-            self._metrics.request_seconds.labels(call.model, call.version, method).observe(self._now() - started)
+        else:
+            self._count(call, started, grpc.StatusCode.OK.name)
+
+    def _reject(self, call: Call, started: float, status: str, reason: str) -> None:
+        self._metrics.rejects.labels(call.model, call.version, reason).inc()
+        self._count(call, started, status)
+
+    def _count(self, call: Call, started: float, status: str) -> None:
+        """Before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
+        self._metrics.requests.labels(call.model, call.version, call.method, status).inc()
+        self._metrics.request_seconds.labels(call.model, call.version, call.method).observe(self._now() - started)
 
     def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
         """The earlier of the gRPC deadline and a timeout in microseconds, as a time of the clock; None without either."""
