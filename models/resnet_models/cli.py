@@ -4,6 +4,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -75,6 +76,29 @@ def fit(
         raise click.BadParameter(
             f"'{variant}' takes {row.input_size}x{row.input_size} images; only CIFAR variants are trained here", param_hint="variant"
         )
+    settings = RunSettings(data, download, recipe, epochs, seed, resume, device, precision, threads)
+    path = out or Path(f"{variant}.safetensors")
+    info = train(variant, path, settings)
+    print(f"{path}: {info.accuracy:.2f} % on {info.accuracy_images}")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The options that `fit` and `degradation` share."""
+
+    data: Path
+    download: bool
+    recipe: str
+    epochs: int | None
+    seed: int
+    resume: bool
+    device: str
+    precision: str
+    threads: int | None
+
+
+def train(variant: str, path: Path, settings: RunSettings) -> "CheckpointInfo":
+    """Train one network into `path`, with a progress bar; Ctrl-C leaves what `--resume` continues from."""
     import torch
 
     from resnet_models.data import load_cifar10
@@ -82,22 +106,84 @@ def fit(
     from resnet_models.recipes import find_recipe
     from resnet_models.trainer import Trainer, TrainingPlan
 
-    if threads:
-        torch.set_num_threads(threads)
-    schedule = find_recipe(recipe, row)
-    target = pick_device(device)
-    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(target))
-    path = out or Path(f"{variant}.safetensors")
-    plan = TrainingPlan(row, schedule, epochs or schedule.epochs, seed, path, device=target, bf16=bf16)
-    trainer = Trainer(plan, load_cifar10(data, download=download))
-    done = trainer.resume() if resume else 0
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    row = find_variant(variant)
+    schedule = find_recipe(settings.recipe, row)
+    target = pick_device(settings.device)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(target))
+    plan = TrainingPlan(row, schedule, settings.epochs or schedule.epochs, settings.seed, path, device=target, bf16=bf16)
+    trainer = Trainer(plan, load_cifar10(settings.data, download=settings.download))
+    done = trainer.resume() if settings.resume else 0
     start = f", continuing after epoch {done}" if done else ""
-    print(f"{variant}: {plan.epochs} epochs, recipe {recipe}, seed {seed}, {'bf16' if bf16 else 'fp32'} on {target}{start}", flush=True)
+    arithmetic = "bf16" if bf16 else "fp32"
+    print(f"{variant}: {plan.epochs} epochs, recipe {schedule.name}, seed {plan.seed}, {arithmetic} on {target}{start}", flush=True)
     try:
-        info = run_with_progress(trainer)
+        return run_with_progress(trainer)
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted; --resume continues from {plan.state_path}") from None
-    print(f"{path}: {info.accuracy:.2f} % on {info.accuracy_images}")
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with CIFAR-10, as in fit.")
+@click.option("--download", is_flag=True, help="Fetch CIFAR-10 through torchvision if it is not there.")
+@click.option("--depths", default="20,56", help="Shallow and deep, of 20, 32, 44, 56 and 110.")
+@click.option("--recipe", type=click.Choice(["paper", "short"]), default="short", help="Schedule and constants.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Length of each run  [default: the recipe's]")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of every run.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for all that comes of it.")
+@click.option("--reuse", type=click.Path(path_type=Path), help="Folder of checkpoints to take where recipe, length and seed agree.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="As in fit.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]")
+@one_line_errors
+def degradation(
+    data: Path,
+    download: bool,
+    depths: str,
+    recipe: str,
+    epochs: int | None,
+    seed: int,
+    out: Path,
+    reuse: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> None:
+    """Train a plain and a residual network at two depths and say whether depth degrades or helps (the paper's Fig. 6).
+
+    An interrupted experiment continues where it was when the command is given again.
+    """
+    from resnet_models import degradation as experiment
+    from resnet_models.plots import draw_degradation
+    from resnet_models.recipes import find_recipe
+
+    names = experiment.networks(parse_depths(depths))
+    settings = RunSettings(data, download, recipe, epochs, seed, True, device, precision, threads)
+    length = epochs or find_recipe(recipe, find_variant(names[0])).epochs
+
+    def find(name: str) -> "CheckpointInfo | None":
+        for folder in (out, *([reuse] if reuse else [])):
+            if info := experiment.reusable(folder / f"{name}.safetensors", recipe, length, seed):
+                print(f"{name}: taken from {folder}")
+                return info
+        return None
+
+    runs = experiment.run_experiment(names, find, lambda name: train(name, out / f"{name}.safetensors", settings))
+    experiment.write_curves(runs, out / "curves.csv")
+    draw_degradation(runs, out / "degradation.png")
+    text = experiment.verdict(runs)
+    (out / "verdict.txt").write_text(text, encoding="utf-8")
+    print(f"\n{text}\n{out / 'curves.csv'}, {out / 'degradation.png'}, {out / 'verdict.txt'}")
+
+
+def parse_depths(text: str) -> tuple[int, int]:
+    """`20,56` to its two numbers; fail with what was expected."""
+    try:
+        shallow, deep = (int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{text}'; expected two depths such as 20,56", param_hint="depths") from None
+    return shallow, deep
 
 
 def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":
