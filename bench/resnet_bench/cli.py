@@ -109,5 +109,5 @@ def finish(report: Report, out: Path | None) -> None:
     if out is not None:
         click.echo(f"saved: {report.save(out)}")
     if not report.complete:
-        click.echo("interrupted: what was measured is shown and saved", err=True)
+        click.echo(f"interrupted: what was measured is {'shown' if out is None else 'shown and saved'}", err=True)
         sys.exit(INTERRUPTED)

@@ -229,3 +229,30 @@ def card(checkpoints: tuple[Path, ...]) -> None:
         target = path.with_suffix(".md")
         target.write_text(model_card(load_checkpoint(path), path), encoding="utf-8")
         print(target)
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--twin", type=click.Path(path_type=Path), help="Checkpoint of the plain twin, for the same plots.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file  [default: VARIANT.html]")
+@click.option("--images", type=click.IntRange(10, 1000), default=500, help="Bundled test images for the lesions.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of initial weights, sampled paths and draws.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]")
+@one_line_errors
+def analyze(checkpoint: Path, twin: Path | None, out: Path | None, images: int, seed: int, threads: int | None) -> None:
+    """Write a report on CHECKPOINT: gradient highway, paths, lesions, residual magnitudes, activations."""
+    import torch
+
+    from resnet_models.analysis.report import write_report
+    from resnet_models.analysis.study import run_study
+    from resnet_models.checkpoint import load_checkpoint
+
+    if threads:
+        torch.set_num_threads(threads)
+    with Console(file=sys.stderr).status("") as status:
+        loaded = load_checkpoint(checkpoint)
+        study = run_study(loaded, load_checkpoint(twin) if twin else None, images, seed, lambda text: status.update(f"{text} ..."))
+    path = out or Path(f"{study.name}.html")
+    options = [f"--twin {twin.name}"] if twin else []
+    write_report(study, " ".join(["resnet-train analyze", checkpoint.name, *options, f"--images {images} --seed {seed}"]), path)
+    print(path)

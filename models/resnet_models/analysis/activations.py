@@ -1,0 +1,56 @@
+"""What a network sees: feature maps at the end of each stage, class activation maps, and the size of each residual."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnet_models.analysis.walk import walk
+from resnet_models.blocks import Block
+from resnet_models.network import ResNet
+
+
+def residual_magnitudes(network: ResNet, images: Tensor) -> list[float]:
+    """Per block the mean over images of |F(x)| / |shortcut(x)|: how far from the identity it is (section 4.2, Fig. 7)."""
+    ratios: list[float] = []
+
+    def step(_: int, block: Block, x: Tensor) -> Tensor:
+        branch, skip = block.residual(x), block.shortcut(x)
+        ratios.append(float((branch.flatten(1).norm(dim=1) / skip.flatten(1).norm(dim=1).clamp_min(1e-12)).mean()))
+        return torch.relu(block.join(branch, x))
+
+    with torch.inference_mode():
+        walk(network.eval(), images, step)
+    return ratios
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image: per stage the most active channels FP32 [channels, h, w], the class found and its activation map [h, w] in 0..1."""
+
+    stages: list[Tensor]
+    predicted: int
+    probability: float
+    class_map: Tensor
+
+
+def look(network: ResNet, image: Tensor, channels: int = 6) -> Seen:
+    """Look at one normalised FP32 [1, 3, h, w].
+
+    The class activation map (Zhou et al., arXiv 1512.04150, eq. 2) is the classifier's weights of the found class over
+    the last feature maps, enlarged to the image.
+    """
+    with torch.inference_mode():
+        x = network.eval().maxpool(torch.relu(network.bn1(network.conv1(image))))
+        stages = []
+        for stage in network.stages():
+            x = stage(x)
+            strongest = x[0].flatten(1).std(dim=1).topk(min(channels, x.shape[1])).indices
+            stages.append(x[0, strongest].clone())
+        logits = network.fc(x.mean((2, 3)))[0]
+        best = int(logits.argmax())
+        weighted = torch.einsum("c,chw->hw", network.fc.weight[best], x[0])[None, None]
+        enlarged = F.interpolate(weighted, size=image.shape[2:], mode="bilinear", align_corners=False)[0, 0]
+    low, high = enlarged.min(), enlarged.max()
+    return Seen(stages, best, float(logits.softmax(0)[best]), (enlarged - low) / (high - low).clamp_min(1e-12))
