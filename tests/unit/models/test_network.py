@@ -34,6 +34,16 @@ def test_the_thousand_layer_network_has_the_papers_size() -> None:
     assert count_parameters(build("resnet1202")) == 19_421_274  # the paper says 19.4 M
 
 
+def test_the_thousand_layer_network_runs_forward_and_backward() -> None:
+    network = build("resnet1202")
+    loss = torch.nn.functional.cross_entropy(network(torch.randn(2, 3, 32, 32)), torch.tensor([1, 2]))
+    loss.backward()
+    gradient = network.conv1.weight.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    assert float(gradient.abs().max()) > 0
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
 def test_torchvisions_state_dict_loads_and_gives_equal_outputs(name: str) -> None:
     torch.manual_seed(0)
