@@ -37,7 +37,7 @@ def test_the_thousand_layer_network_has_the_papers_size() -> None:
 def test_the_thousand_layer_network_runs_forward_and_backward() -> None:
     network = build("resnet1202")
     loss = torch.nn.functional.cross_entropy(network(torch.randn(2, 3, 32, 32)), torch.tensor([1, 2]))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     gradient = network.conv1.weight.grad
     assert gradient is not None
     assert torch.isfinite(gradient).all()
