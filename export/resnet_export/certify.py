@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from resnet_proto.certificate import seal, violations
 from resnet_proto.manifest import sha256_file
@@ -82,7 +83,7 @@ def certify(
         calibration_sha256=calibration_sha256,
         provider=PROVIDERS[provider],
         versions=tool_versions(),
-        machine=machine_name(),
+        machine=machine_name(provider),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     measure(certificate, reference, outputs, images.labels)
@@ -150,8 +151,10 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
-def machine_name() -> str:
-    """The processor as the system names it."""
+def machine_name(provider: str = "cpu") -> str:
+    """What computed, as the system names it: the GPU for `cuda`, else the processor."""
+    if provider == "cuda":
+        return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,12 +1,13 @@
 """The images a certificate is made on."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.sample import SampleName, load_sample
 from resnet_proto.manifest_pb2 import Input
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
@@ -40,8 +41,8 @@ def choose_images(spec: Input, labels: tuple[str, ...], folder: Path | None) -> 
     if folder is not None:
         return from_folder(folder, spec, labels)
     if (spec.height, spec.width) == (32, 32):
-        return bundled("certification")
-    return generated(spec)
+        return bundled_for(labels)
+    return generated(spec, GENERATED)
 
 
 def bundled(name: SampleName) -> ImageSet:
@@ -51,7 +52,15 @@ def bundled(name: SampleName) -> ImageSet:
     return ImageSet(sample.images, sample.labels, names, sample.source)
 
 
-def generated(spec: Input, count: int = GENERATED) -> ImageSet:
+def bundled_for(labels: tuple[str, ...]) -> ImageSet:
+    """The certification sample; without its truth for a network of other classes, whose accuracy on CIFAR-10 would mean nothing."""
+    images = bundled("certification")
+    if tuple(label.lower() for label in labels) == CIFAR10_LABELS:
+        return images
+    return replace(images, labels=None, source=f"{images.source}; no accuracy, since the network's labels are not CIFAR-10's")
+
+
+def generated(spec: Input, count: int) -> ImageSet:
     """Smooth noise with the statistics of no photograph: enough to compare two graphs, not to measure accuracy."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)

@@ -1,37 +1,42 @@
 """Policies with single numbers replaced from the command line."""
 
+from collections.abc import Mapping
+
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest_pb2 import Policy
 
 from resnet_export.errors import ExportError
 
-FIELDS = {"agreement": "min_top1_agreement", "error": "max_abs_error", "loss": "max_accuracy_loss"}
+FIELDS = {"--min-agreement": "min_top1_agreement", "--max-error": "max_abs_error", "--max-accuracy-loss": "max_accuracy_loss"}
+LARGEST = {"--min-agreement": 1.0, "--max-error": 1e6, "--max-accuracy-loss": 100.0}
 
 
-def policies_with(bounds: tuple[str, ...]) -> dict[str, Policy]:
-    """The policy of each precision, after bounds such as `int8.agreement=0.985`; an overridden one says so in its name.
+def policies_with(bounds: Mapping[str, tuple[str, ...]], wanted: tuple[str, ...]) -> dict[str, Policy]:
+    """The policy of each precision, after bounds such as `--min-agreement int8=0.985`; an overridden one says so in its name.
 
-    Raises ExportError naming a bound that is malformed.
+    A bare number is enough where one precision is `wanted`: with several it would loosen fp32 unnoticed. Raises
+    ExportError naming the option and value that are malformed.
     """
     policies = {precision: Policy() for precision in POLICY_OF_PRECISION}
     for precision, name in POLICY_OF_PRECISION.items():
         policies[precision].CopyFrom(POLICIES[name])
-    for bound in bounds:
-        precision, field, value = _parse(bound)
-        policy = policies[precision]
-        setattr(policy, FIELDS[field], value)
-        policy.name = f"{POLICY_OF_PRECISION[precision]}, overridden"
+    for option, values in bounds.items():
+        for value in values:
+            precision, number = _parse(option, value, wanted)
+            setattr(policies[precision], FIELDS[option], number)
+            policies[precision].name = f"{POLICY_OF_PRECISION[precision]}, overridden"
     return policies
 
 
-def _parse(bound: str) -> tuple[str, str, float]:
-    expected = f"expected PRECISION.NAME=NUMBER with precision {', '.join(POLICY_OF_PRECISION)} and name {', '.join(FIELDS)}"
-    name, _, number = bound.partition("=")
-    precision, _, field = name.partition(".")
+def _parse(option: str, text: str, wanted: tuple[str, ...]) -> tuple[str, float]:
+    name, equals, number = text.rpartition("=")
+    precision = name if equals or len(wanted) > 1 else wanted[0]
     try:
         value = float(number)
     except ValueError:
         value = float("nan")
-    if precision not in POLICY_OF_PRECISION or field not in FIELDS or not 0 <= value < 1e6:
-        raise ExportError(f"bound: '{bound}'; {expected}")
-    return precision, field, value
+    if precision not in wanted or not 0 <= value <= LARGEST[option]:
+        raise ExportError(
+            f"{option}: '{text}'; expected PRECISION=NUMBER with precision {' or '.join(wanted)} and a number 0..{LARGEST[option]:g}"
+        )
+    return precision, value

@@ -1,5 +1,8 @@
 """The precisions of one network: how each file is made."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from resnet_export.errors import ExportError
 from resnet_export.graph import ServingGraph, export_onnx
 from resnet_export.images import ImageSet
 from resnet_export.quantise import quantise
+
+NO_CALIBRATION = "int8: needs real images to calibrate on; give --calibration FOLDER"
 
 
 class HalfGraph(ServingGraph):
@@ -30,7 +35,7 @@ class HalfGraph(ServingGraph):
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes the files of one checkpoint in `folder`; INT8 is made from the fp32 file there."""
+    """Makes the files of one checkpoint in `folder`; INT8 is made from the fp32 file, whether that is published or not."""
 
     checkpoint: Checkpoint
     folder: Path
@@ -45,14 +50,28 @@ class Maker:
         """Write one file and return its recipe; raise ExportError where INT8 has no calibration images."""
         info, network = self.checkpoint.info, self.checkpoint.network
         if precision == "fp32":
-            export_onnx(ServingGraph(network, info.normalisation), info.input_size, self.path("fp32"))
+            self._export_fp32(self.path("fp32"))
             return {"form": "batch normalisation and scale folded"}
         if precision == "fp16":
             export_onnx(HalfGraph(network, info.normalisation), info.input_size, self.path("fp16"))
             return {"form": "as fp32, weights and activations in half precision"}
         if self.calibration is None:
-            raise ExportError("int8: needs real images to calibrate on; give --calibration FOLDER")
-        return quantise(self.path("fp32"), self.calibration, self.path("int8"), reduce_range=self.reduce_range)
+            raise ExportError(NO_CALIBRATION)
+        with self._fp32() as fp32:
+            return quantise(fp32, self.calibration, self.path("int8"), reduce_range=self.reduce_range)
+
+    def _export_fp32(self, path: Path) -> None:
+        export_onnx(ServingGraph(self.checkpoint.network, self.checkpoint.info.normalisation), self.checkpoint.info.input_size, path)
+
+    @contextmanager
+    def _fp32(self) -> Iterator[Path]:
+        if self.path("fp32").exists():
+            yield self.path("fp32")
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.fp32.onnx"
+            self._export_fp32(path)
+            yield path
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:

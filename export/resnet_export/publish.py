@@ -22,7 +22,7 @@ from resnet_export.certify import Verdict, certify
 from resnet_export.errors import ExportError, ParityError, RepositoryError
 from resnet_export.graph import INPUT, OUTPUT, opset_of
 from resnet_export.images import ImageSet, bundled, choose_images, from_folder
-from resnet_export.precisions import Maker
+from resnet_export.precisions import NO_CALIBRATION, Maker
 from resnet_export.reference import Logits, reference_logits
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -111,6 +111,7 @@ def appearing(model: Path, version: int) -> Iterator[Path]:
             _sync(path)
         _move(temporary, model / str(version))
         _sync(model)
+        _sync(model.parent)  # the model's own entry may be new too
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if created and not any(model.iterdir()):
@@ -158,11 +159,13 @@ def describe(checkpoint: Checkpoint, file: Path, name: str, version: int) -> Man
 
 
 def choose_calibration(spec: Input, images: ImageSet, request: Request) -> ImageSet | None:
-    """Images to calibrate INT8 on; None where there are none or INT8 is not wanted. Raise ExportError if one also certifies."""
+    """Images to calibrate INT8 on; None where INT8 is not wanted. Raise ExportError if there are none or one also certifies."""
     if "int8" not in request.precisions:
         return None
     if request.calibration is None:
-        return bundled("calibration") if (spec.height, spec.width) == (32, 32) else None
+        if (spec.height, spec.width) != (32, 32):
+            raise ExportError(NO_CALIBRATION)
+        return bundled("calibration")
     chosen = from_folder(request.calibration, spec, ())
     certifying = {image.tobytes() for image in images.images}
     if shared := [name for name, image in zip(chosen.names, chosen.images, strict=True) if image.tobytes() in certifying]:

@@ -3,14 +3,14 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnet_models.checkpoint import Checkpoint, load_checkpoint
 from resnet_models.foreign import ForeignFacts, load_foreign
 from resnet_models.labels import read_labels
-from resnet_models.normalisation import Normalisation, Triple
-from resnet_models.variants import VARIANTS
+from resnet_models.normalisation import IMAGENET, Normalisation, Triple
+from resnet_models.variants import VARIANTS, find_variant
 
 from resnet_export.errors import ExportError
 
@@ -25,6 +25,16 @@ class Given:
     mean: Triple | None = None
     std: Triple | None = None
     labels: Path | None = None
+
+    def options(self) -> dict[str, object]:
+        """The options by the names people type."""
+        return {"--variant": self.variant, "--mean": self.mean, "--std": self.std, "--labels": self.labels}
+
+    def with_known_normalisation(self) -> "Given":
+        """ImageNet variants are normalised as all of torchvision's weights are, unless --mean or --std says otherwise."""
+        if self.variant is None or find_variant(self.variant).stem != "imagenet":
+            return self
+        return replace(self, mean=self.mean or IMAGENET.mean, std=self.std or IMAGENET.std)
 
 
 TORCHVISION = "torchvision:"
@@ -56,12 +66,13 @@ def read_source(path: Path, given: Given) -> Checkpoint:
     """Read a checkpoint; raise ExportError naming the options that a foreign file needs or that ours does not take."""
     if not path.is_file():
         raise ExportError(f"checkpoint: {path} is not a file")
-    options = {"--variant": given.variant, "--mean": given.mean, "--std": given.std, "--labels": given.labels}
+    options = given.options()
     if path.suffix == OURS:
         if superfluous := [name for name, value in options.items() if value is not None]:
             raise ExportError(f"{', '.join(superfluous)}: {path.name} says this itself; the options are for foreign files")
         return load_checkpoint(path)
+    given = given.with_known_normalisation()
     if given.variant is None or given.mean is None or given.std is None or given.labels is None:
-        missing = ", ".join(name for name, value in options.items() if value is None)
+        missing = ", ".join(name for name, value in given.options().items() if value is None)
         raise ExportError(f"checkpoint: {path.name} is not of our format and does not say {missing}; give these options")
     return load_foreign(path, ForeignFacts(given.variant, read_labels(given.labels), Normalisation(given.mean, given.std)))

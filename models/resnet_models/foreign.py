@@ -1,6 +1,6 @@
 """Checkpoints of others: torchvision's `.pth` and the published CIFAR files, read without running their pickles."""
 
-import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +40,19 @@ def load_foreign(path: Path, facts: ForeignFacts) -> Checkpoint:
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors under our names; raise CheckpointError for a file that is no state dict."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged file torch asks people to report its pickle protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead to: IndexError, AssertionError, struct.error
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"checkpoint: {path} cannot be read as PyTorch weights: {reason}") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"checkpoint: {path} holds no state dict of tensors")
-    return {_our_name(key): value for key, value in state.items()}
+    renamed = {_our_name(str(key)): value for key, value in state.items()}
+    if len(renamed) != len(state):
+        raise CheckpointError(f"checkpoint: {path} holds a tensor twice, under two of its names")
+    return renamed
 
 
 def _our_name(key: str) -> str:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from resnet_export.cli import main
+from resnet_export.errors import ExportError
+from resnet_export.sources import Given, read_source
 from resnet_models.errors import CheckpointError
-from resnet_models.foreign import ForeignFacts, load_foreign
+from resnet_models.foreign import ForeignFacts, load_foreign, read_state
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.network import build
 from resnet_models.normalisation import IMAGENET
@@ -68,6 +70,39 @@ def test_the_command_line_names_what_a_foreign_file_does_not_say(tmp_path: Path)
     assert "does not say --mean, --std, --labels" in result.output
 
 
+def test_damage_anywhere_is_one_line(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    refused = 0
+    for zipped in (True, False):
+        torch.save(build("resnet20").state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        whole = (tmp_path / "a.pth").read_bytes()
+        for _ in range(40):
+            data = bytearray(whole)
+            for place in random.integers(0, 1500, 3):
+                data[place] = random.integers(256)
+            (tmp_path / "b.pth").write_bytes(data[: random.integers(len(data))] if refused % 4 == 0 else data)
+            try:
+                read_state(tmp_path / "b.pth")
+            except CheckpointError as error:
+                assert str(error).startswith("checkpoint: ") and "\n" not in str(error)
+                refused += 1
+    assert refused > 40
+
+
+def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.ones(1), "linear.weight": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds a tensor twice"):
+        read_state(tmp_path / "a.pth")
+
+
+def test_imagenet_variants_need_labels_only(labels: Path, tmp_path: Path) -> None:
+    torch.save(build("resnet18", 10).state_dict(), tmp_path / "a.pth")
+    read = read_source(tmp_path / "a.pth", Given("resnet18", labels=labels))
+    assert (read.info.normalisation, read.info.resize, read.info.input_size) == (IMAGENET, 256, 224)
+    with pytest.raises(ExportError, match=r"does not say --labels; give"):
+        read_source(tmp_path / "a.pth", Given("resnet18"))
+
+
 @pytest.mark.parametrize("mean", ["1,2", "a,b,c", "nan,0,0", "inf,0,0"])
 def test_normalisation_must_be_three_finite_numbers(mean: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["publish", "x", "--repository", str(tmp_path), "--mean", mean])
@@ -82,7 +117,14 @@ def test_normalisation_must_be_three_finite_numbers(mean: str, tmp_path: Path) -
 def test_published_checkpoints_reach_their_accuracy_through_onnx(
     file: str, variant: str, accuracy: float, shared: Path, labels: Path, tmp_path: Path
 ) -> None:
-    arguments = ["publish", str(shared / "checkpoints" / file), "--repository", str(tmp_path / "r"), *foreign_options(variant, labels)]
+    arguments = [
+        "publish",
+        str(shared / "checkpoints" / file),
+        "--repository",
+        str(tmp_path / "r"),
+        *foreign_options(variant, labels),
+        "--no-profile",
+    ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     with np.load(shared / "cifar10" / "cifar10_test.npz") as data:

@@ -11,6 +11,7 @@ import torchvision
 from click.testing import CliRunner
 from onnx import TensorProto
 from PIL import Image
+from resnet_export import images, quantise
 from resnet_export.cli import main
 from resnet_export.errors import ExportError
 from resnet_export.policies import policies_with
@@ -64,25 +65,51 @@ def test_weights_are_of_the_precision_and_the_interface_is_not(artifacts: dict[s
 
 def test_a_precision_that_fails_its_policy_is_left_out_and_the_others_are_published(pretrained: Path, tmp_path: Path) -> None:
     arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "fp32,fp16", "--no-profile"]
-    result = CliRunner().invoke(main, [*arguments, "--bound", "fp16.error=0.000001"])
-    assert result.exit_code == 1
-    assert "resnet20 fp16 fails policy fp16, overridden: max absolute logit error" in result.output
+    result = CliRunner().invoke(main, [*arguments, "--max-error", "fp16=0.000001"])
+    assert result.exit_code == 0, result.output
+    assert "NOT PUBLISHED: resnet20 fp16 fails policy fp16, overridden: max absolute logit error" in result.output
     assert "differing most: certification image" in result.output
     manifest = read_manifest(tmp_path / "resnet20" / "1")
     assert [artifact.precision for artifact in manifest.artifacts] == ["fp32"]
     assert not (tmp_path / "resnet20" / "1" / "model.fp16.onnx").exists()
 
 
-@pytest.mark.parametrize("bound", ["int8", "int4.agreement=0.9", "int8.speed=1", "int8.loss=x", "int8.loss=nan", "fp16.error=-1"])
+def test_where_no_precision_holds_nothing_is_published(pretrained: Path, tmp_path: Path) -> None:
+    arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "fp16", "--no-profile"]
+    result = CliRunner().invoke(main, [*arguments, "--max-error", "0.000001"])
+    assert result.exit_code == 1
+    assert "resnet20 fp16 fails policy fp16, overridden" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_is_made_without_publishing_fp32(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantise, "METHODS", {"minmax": quantise.METHODS["minmax"]})
+    arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "int8", "--no-profile"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "resnet20" / "1"
+    assert sorted(path.name for path in folder.glob("*.onnx")) == ["model.int8.onnx"]
+    assert [artifact.precision for artifact in read_manifest(folder).artifacts] == ["int8"]
+
+
+def test_int8_of_a_large_network_asks_for_calibration_before_it_computes(tmp_path: Path) -> None:
+    arguments = ["publish", "resnet18", "--random-weights", "--repository", str(tmp_path), "--precision", "fp32,int8"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "int8: needs real images to calibrate on; give --calibration FOLDER" in result.output
+
+
+@pytest.mark.parametrize("bound", ["0.9", "int4=0.9", "fp16=0.9", "int8=x", "int8=nan", "int8=-1", "int8=99"])
 def test_a_malformed_bound_is_named(bound: str) -> None:
-    with pytest.raises(ExportError, match=f"bound: '{bound}'; expected PRECISION"):
-        policies_with((bound,))
+    with pytest.raises(ExportError, match=f"--min-agreement: '{bound}'; expected PRECISION=NUMBER with precision fp32 or int8"):
+        policies_with({"--min-agreement": (bound,)}, ("fp32", "int8"))
 
 
 def test_an_overridden_bound_is_recorded() -> None:
-    policy = policies_with(("int8.agreement=0.985",))["int8"]
+    policy = policies_with({"--min-agreement": ("int8=0.985",)}, ("fp32", "int8"))["int8"]
     assert (policy.name, policy.min_top1_agreement, policy.max_accuracy_loss) == ("int8, overridden", 0.985, 0.5)
-    assert policies_with(())["int8"].name == "int8"
+    assert policies_with({"--min-agreement": ("0.985",)}, ("int8",))["int8"] == policy
+    assert policies_with({}, ("int8",))["int8"].name == "int8"
 
 
 def test_precisions_are_made_in_the_order_they_depend() -> None:
@@ -132,7 +159,8 @@ def test_calibration_images_must_not_certify(pretrained: Path, tmp_path: Path) -
     assert "calibration: 0.png is also a certification image (3 in all); they must be disjoint" in result.output
 
 
-def test_random_weights_are_published_as_untrained(tmp_path: Path) -> None:
+def test_random_weights_are_published_as_untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "GENERATED", 65)  # one more than the largest batch
     arguments = ["publish", "resnet18", "--repository", str(tmp_path), "--no-profile"]
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 1

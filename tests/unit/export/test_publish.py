@@ -16,7 +16,7 @@ from resnet_export.certify import certify, change_interval
 from resnet_export.cli import main
 from resnet_export.errors import ExportError, ParityError, RepositoryError
 from resnet_export.graph import ServingGraph, export_onnx
-from resnet_export.images import ImageSet, bundled, from_folder
+from resnet_export.images import ImageSet, bundled, choose_images, from_folder
 from resnet_export.publish import Request, publish
 from resnet_export.reference import Logits, reference_logits
 from resnet_models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
@@ -172,6 +172,23 @@ def test_a_version_is_never_overwritten_and_the_next_one_follows(checkpoint: Che
         publish(checkpoint, pretrained, Request(own_repository, version=1))
     assert publish(checkpoint, pretrained, Request(own_repository)).folder == own_repository / "resnet20" / "2"
     assert sorted(path.name for path in (own_repository / "resnet20").iterdir()) == ["1", "2"]
+
+
+def test_a_publisher_that_comes_second_leaves_the_first_ones_version(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="version: 1 of m cannot appear"), module.appearing(tmp_path / "m", 1) as folder:
+        (folder / "file").write_text("second")
+        (tmp_path / "m" / "1").mkdir()
+        (tmp_path / "m" / "1" / "file").write_text("first")
+    assert [path.relative_to(tmp_path / "m").as_posix() for path in sorted((tmp_path / "m").rglob("*"))] == ["1", "1/file"]
+    assert (tmp_path / "m" / "1" / "file").read_text() == "first"
+
+
+def test_accuracy_is_claimed_only_for_a_network_of_the_samples_classes() -> None:
+    spec = Input(height=32, width=32)
+    assert choose_images(spec, CIFAR10_LABELS, None).labels is not None
+    others = choose_images(spec, tuple(reversed(CIFAR10_LABELS)), None)
+    assert others.labels is None
+    assert "no accuracy, since the network's labels are not CIFAR-10's" in others.source
 
 
 @pytest.mark.parametrize("name", ["", "../x", "A", "a b", ".hidden"])
