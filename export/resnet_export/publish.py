@@ -68,8 +68,8 @@ def publish(checkpoint: Checkpoint, file: Path, request: Request) -> Publication
     version = choose_version(model, request.version)
     manifest = describe(checkpoint, file, model.name, version)
     images = choose_images(manifest.input, checkpoint.info.labels, request.images)
-    reference = reference_logits(checkpoint, images.images)
     calibration = choose_calibration(manifest.input, images, request)
+    reference = reference_logits(checkpoint, images.images)
     judge = Judge(images, reference, request.policies, manifest.source.checkpoint_sha256, request.provider)
     with appearing(model, version) as folder:
         failures = add_precisions(manifest, Maker(checkpoint, folder, calibration, request.reduce_range), judge, request.precisions)
