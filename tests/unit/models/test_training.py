@@ -124,10 +124,22 @@ def test_the_one_cycle_schedule_rises_and_ends_at_zero() -> None:
 
 
 def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(data: Cifar10, tmp_path: Path) -> None:
+    check_that_resuming_changes_nothing(data, tmp_path)
+
+
+@pytest.mark.shared
+def test_an_epoch_of_2000_images_interrupted_in_the_middle_ends_the_same(shared: Path, tmp_path: Path) -> None:
+    full = load_cifar10(shared / "cifar10")
+    data = Cifar10(full.train.head(2000), full.test.head(200))
+    assert len(data.train) == 2000
+    check_that_resuming_changes_nothing(data, tmp_path, interrupted_at=8)
+
+
+def check_that_resuming_changes_nothing(data: Cifar10, tmp_path: Path, interrupted_at: int = 2) -> None:
     Trainer(plan(tmp_path / "whole.safetensors"), data).run(ignore, ignore)
 
     def interrupt(report: StepReport) -> None:
-        if report.epoch == 1 and report.step == 2:
+        if report.epoch == 1 and report.step == interrupted_at:
             raise KeyboardInterrupt
 
     broken = plan(tmp_path / "parts.safetensors")
