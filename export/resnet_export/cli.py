@@ -126,8 +126,10 @@ def publish(
         report(publication.folder)
         if profile:
             show_profile(source, publication)
-    for failure in publication.failures:
-        click.echo(f"NOT PUBLISHED: {failure}; the precisions shown above are", err=True)
+    if publication.failures:
+        raise ExportError(
+            "; ".join(f"{failure}; this precision is not published, those shown above are" for failure in publication.failures)
+        )
 
 
 @main.command()

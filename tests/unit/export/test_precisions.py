@@ -66,8 +66,9 @@ def test_weights_are_of_the_precision_and_the_interface_is_not(artifacts: dict[s
 def test_a_precision_that_fails_its_policy_is_left_out_and_the_others_are_published(pretrained: Path, tmp_path: Path) -> None:
     arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "fp32,fp16", "--no-profile"]
     result = CliRunner().invoke(main, [*arguments, "--max-error", "fp16=0.000001"])
-    assert result.exit_code == 0, result.output
-    assert "NOT PUBLISHED: resnet20 fp16 fails policy fp16, overridden: max absolute logit error" in result.output
+    assert result.exit_code == 1
+    assert "resnet20 fp16 fails policy fp16, overridden: max absolute logit error" in result.output
+    assert "this precision is not published, those shown above are" in result.output
     assert "differing most: certification image" in result.output
     manifest = read_manifest(tmp_path / "resnet20" / "1")
     assert [artifact.precision for artifact in manifest.artifacts] == ["fp32"]
