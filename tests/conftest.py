@@ -13,6 +13,15 @@ from serving import RunningServer, running_server
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers measure their plans in half a second, once for all tests, and leave nothing in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESNET_SERVER_PLAN_SECONDS", "0.5")
+        patch.setenv("RESNET_SERVER_PLAN_CACHE", str(tmp_path_factory.mktemp("plans")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def pretrained() -> Path:
     """The committed resnet20."""

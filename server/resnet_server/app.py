@@ -23,7 +23,6 @@ from prometheus_client import (
 )
 from resnet_proto import classifier_pb2, open_inference_pb2
 from resnet_proto.classifier_pb2_grpc import add_ClassifierServicer_to_server
-from resnet_proto.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 from resnet_server.engines.device import available_cores, pick_device
 from resnet_server.errors import ServingError, StartError
@@ -128,7 +127,7 @@ class App:
         decoders = ThreadPoolExecutor(available_cores(), "decode")
         self._exit.callback(decoders.shutdown, wait=True, cancel_futures=True)
         classifier = ClassifierService(self.registry, border, decoders, self.settings.max_image_pixels, time.monotonic)
-        add_GRPCInferenceServiceServicer_to_server(InferenceService(self.registry, border, package_version("resnet-serving")), server)
+        InferenceService(self.registry, border, package_version("resnet-serving")).add_to(server)
         add_ClassifierServicer_to_server(classifier, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -154,6 +153,7 @@ class App:
                 continue
             for model in models:
                 self.registry.ready.append(model)
+                self._exit.push_async_callback(model.close)
                 self._exit.push_async_callback(self._within_drain, model.drain)
         if not self.registry.ready:
             raise StartError(f"repository: every model in {self.settings.repository} is refused; see the log above")

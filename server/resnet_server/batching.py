@@ -1,8 +1,7 @@
 """Dynamic batching: one queue of rows, and a batch whenever an engine is free.
 
-Work-conserving: for a batch time L(b) = a + c*b, taking what is queued the moment an engine is idle
-maximises throughput, and no timer is needed. Knows no network, no ONNX Runtime and no Prometheus; the
-clock, the timers and the runners are injected.
+Work-conserving: for a batch time L(b) = a + c*b, taking what is queued the moment an engine is idle maximises throughput, and
+no timer is needed. Knows no network, no ONNX Runtime and no Prometheus; clock, timers and engines are injected.
 """
 
 import asyncio
@@ -11,13 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from resnet_server.admission import Admission, Backlog
+from resnet_server.engines.interface import Engine, Images, Logits, Outcome
 from resnet_server.errors import DeadlineError, EngineError, InvalidRequestError, ModelUnavailableError, QueueFullError, ServingError
-
-Images = NDArray[np.uint8]
-Logits = NDArray[np.float32]
+from resnet_server.queueing import NORMAL, PRIORITIES, Answer, Piece, RowQueue, Ticket
+from resnet_server.waiting import WaitRule
 
 
 class TimerHandle(Protocol):
@@ -37,245 +34,269 @@ class Clock(Protocol):
         """Call `callback` at time `when`."""
 
 
-class Runner(Protocol):
-    """Computes one batch at a time."""
-
-    async def run(self, parts: Sequence[Images], rows: int) -> Logits:
-        """Compute UINT8 [rows, h, w, 3], given in parts, to FP32 [rows, classes]; raise ServingError if it cannot."""
-
-
 @dataclass(frozen=True)
 class BatchReport:
-    """One batch that ran: rows, tickets, and seconds of computing."""
+    """One batch that ran: rows, tickets, seconds of computing, and what the cost model had predicted (None: without one)."""
 
     rows: int
     tickets: int
     compute_seconds: float
+    predicted_seconds: float | None
+
+
+@dataclass(eq=False)
+class _Batch:
+    pieces: list[Piece]
+    rows: int
+
+    def fail(self, error: ServingError) -> None:
+        for piece in self.pieces:
+            piece.ticket.fail(error)
+
+    @property
+    def wanted(self) -> bool:
+        """False once everybody has left."""
+        return not all(piece.ticket.future.done() for piece in self.pieces)
+
+
+@dataclass
+class _Lane:
+    """An engine and what it has been given."""
+
+    engine: Engine
+    running: int = 0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`logits` FP32 [rows, classes] of one ticket, and how it came to be."""
+class Limits:
+    """Rows of one request, of one batch, and of the queue; `max_delay` in seconds, None for the measured rule.
 
-    logits: Logits
-    batch_rows: int
-    queue_seconds: float
-    compute_seconds: float
+    Below `grain` rows a batch is not worth an engine more while another one computes: handing it over would cost the front end,
+    which shares the cores, more than it saves.
+    """
+
+    max_request: int
+    max_batch: int
+    max_queue: int
+    max_delay: float | None = None
+    grain: int = 1
 
 
-class Ticket:
-    """Rows waiting for an answer. It resolves once; whoever waits may leave at any time."""
+@dataclass
+class Watchers:
+    """Called as things happen."""
 
-    __slots__ = ("enqueued_at", "future", "queued", "rows", "timer")
-
-    def __init__(self, rows: Images, enqueued_at: float, future: "asyncio.Future[Answer]") -> None:
-        self.rows = rows
-        self.enqueued_at = enqueued_at
-        self.future = future
-        self.queued = True
-        self.timer: TimerHandle | None = None
-
-    def fail(self, error: ServingError) -> None:
-        """Resolve with an error, unless resolved or abandoned."""
-        if not self.future.done():
-            self.future.set_exception(error)
+    on_batch: Callable[[BatchReport], None] = lambda _: None
+    on_wait: Callable[[float], None] = lambda _: None
 
 
 class Batcher:
-    """Owns the queue of one model and the tasks that feed its runners."""
+    """Owns the queue of one model and feeds its engines."""
 
     def __init__(
-        self,
-        runners: Sequence[Runner],
-        *,
-        max_batch: int,
-        max_queue_rows: int,
-        clock: Clock,
-        on_batch: Callable[[BatchReport], None] = lambda _: None,
-        on_wait: Callable[[float], None] = lambda _: None,
-        on_depth: Callable[[int], None] = lambda _: None,
+        self, engines: Sequence[Engine], limits: Limits, clock: Clock, admission: Admission | None = None, watchers: Watchers | None = None
     ) -> None:
-        self.max_batch = max_batch
-        self.max_queue_rows = max_queue_rows
+        self.limits = limits
         self._clock = clock
-        self._on_batch = on_batch
-        self._on_wait = on_wait
-        self._on_depth = on_depth
-        self._queue: deque[Ticket] = deque()
-        self._queued_rows = 0
-        self._abandoned = 0
-        self._running = 0
+        self._admission = admission
+        self._watchers = watchers or Watchers()
+        self._wait = WaitRule(admission.cost if admission else None, limits.max_delay)
+        self._queue = RowQueue(limits.max_batch)
+        self._returned: deque[_Batch] = deque()
+        self._lanes = [_Lane(engine) for engine in engines]
+        self._running: set[_Batch] = set()
+        self._running_rows = 0
         self._draining = False
-        self._idle: deque[asyncio.Future[None]] = deque()
         self._drained = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._feed(runner)) for runner in runners]
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._timer: TimerHandle | None = None
+        for engine in engines:
+            engine.watch(self._schedule)
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait, without the abandoned ones."""
-        return self._queued_rows
+        return self._queue.rows
 
-    async def submit(self, rows: Images, deadline: float | None = None) -> Answer:
+    @property
+    def running_rows(self) -> int:
+        """Rows given to engines and not answered."""
+        return self._running_rows
+
+    async def submit(self, rows: Images, deadline: float | None = None, priority: int = NORMAL) -> Answer:
         """Compute UINT8 [n, h, w, 3]; `deadline` is a time of the clock.
 
-        Raises InvalidRequestError for 0 rows or more than `max_batch`, QueueFullError, ModelUnavailableError while
-        draining, DeadlineError at the deadline if the rows have not begun to run, EngineError if the engine fails.
+        Raises InvalidRequestError for a wrong number of rows or priority, QueueFullError, LateError where the deadline cannot be
+        met, ModelUnavailableError while draining, DeadlineError at the deadline, EngineError or EngineDiedError.
         """
-        ticket = self._admit(rows, deadline)
+        ticket = self._admit(rows, deadline, priority)
+        timer = None if deadline is None else self._clock.call_at(deadline, lambda: self._expire(ticket))
         try:
             return await ticket.future
         finally:
-            self._leave(ticket)
+            if timer is not None:
+                timer.cancel()
+            if ticket.queued:
+                self._queue.remove(ticket)
+                self._note_drained()
 
     async def drain(self) -> None:
         """Take nothing new, finish what is queued and running, and stop."""
         self._draining = True
-        if self._queued_rows or self._running:
+        if self._queue.rows or self._running_rows:
             await self._drained.wait()
         await self.close()
 
     async def close(self) -> None:
-        """Stop now; what still waits is answered UNAVAILABLE."""
+        """Stop now; what still waits or runs is answered UNAVAILABLE."""
         self._draining = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for ticket in self._queue:
-            ticket.fail(ModelUnavailableError("the server is shutting down"))
-
-    def _admit(self, rows: Images, deadline: float | None) -> Ticket:
-        now = self._clock.time()
-        self._check(len(rows), deadline, now)
-        ticket = Ticket(rows, now, asyncio.get_running_loop().create_future())
-        if deadline is not None:
-            ticket.timer = self._clock.call_at(deadline, lambda: self._expire(ticket))
-        self._queue.append(ticket)
-        self._set_depth(self._queued_rows + len(rows))
-        self._wake_one()
-        return ticket
-
-    def _check(self, count: int, deadline: float | None, now: float) -> None:
-        if not 1 <= count <= self.max_batch:
-            raise InvalidRequestError(f"rows: {count} in one request; expected 1 to {self.max_batch}")
-        if self._draining:
-            raise ModelUnavailableError("the server is shutting down")
-        if deadline is not None and deadline <= now:
-            raise DeadlineError(f"the deadline passed {now - deadline:.3f} s before the request was queued")
-        if self._queued_rows + count > self.max_queue_rows:
-            raise QueueFullError(f"the queue holds {self._queued_rows} rows of at most {self.max_queue_rows}; try again later")
-
-    def _expire(self, ticket: Ticket) -> None:
-        """Answer at the deadline; rows that already run are let finish, and the caller's own deadline decides."""
-        if ticket.queued:
-            ticket.fail(DeadlineError("the deadline passed while the request was queued"))
-            self._leave(ticket)
-
-    def _leave(self, ticket: Ticket) -> None:
-        """Give back the queue room of a ticket that no longer waits; the deque drops it at its head, or when half is such."""
-        if ticket.timer is not None:
-            ticket.timer.cancel()
-            ticket.timer = None
-        if ticket.queued:
-            ticket.queued = False
-            self._abandoned += 1
-            self._set_depth(self._queued_rows - len(ticket.rows))
-            self._sweep()
-            self._note_drained()
-
-    def _sweep(self) -> None:
-        if self._abandoned > len(self._queue) // 2:  # cancelled requests must not hold their rows behind a slow batch
-            self._queue = deque(ticket for ticket in self._queue if ticket.queued)
-            self._abandoned = 0
-
-    def _take(self) -> list[Ticket]:
-        """Whole tickets from the head: an even share of the queue for each runner, at most `max_batch` rows."""
-        room = min(self.max_batch, -(-self._queued_rows // len(self._tasks)))
-        batch: list[Ticket] = []
-        while self._queue:
-            ticket = self._queue[0]
-            if not ticket.queued:
-                self._queue.popleft()
-                self._abandoned -= 1
-                continue
-            if batch and len(ticket.rows) > room:
-                break
-            self._queue.popleft()
-            ticket.queued = False
-            room -= len(ticket.rows)
-            batch.append(ticket)
-            self._queued_rows -= len(ticket.rows)
-            if room <= 0:
-                break
-        self._on_depth(self._queued_rows)
-        return batch
-
-    async def _feed(self, runner: Runner) -> None:
-        while True:
-            batch = self._take()
-            if not batch:
-                await self._wait_for_work()
-                continue
-            self._running += 1
-            try:
-                await self._run(runner, batch)
-            finally:
-                self._running -= 1
-                self._note_drained()
-
-    async def _run(self, runner: Runner, batch: list[Ticket]) -> None:
-        rows = sum(len(ticket.rows) for ticket in batch)
-        started = self._clock.time()
-        try:
-            logits = await runner.run([ticket.rows for ticket in batch], rows)
-            if len(logits) != rows:
-                raise EngineError(f"the engine answered {len(logits)} rows for {rows}")
-        except ServingError as error:
-            self._fail(batch, error)
-            return
-        except asyncio.CancelledError:
-            self._fail(batch, ModelUnavailableError("the server is shutting down"))
-            raise
-        except Exception as error:  # whatever the engine raises, its callers are answered and the queue goes on
-            self._fail(batch, EngineError(f"the engine failed: {error}"))
-            return
-        compute = self._clock.time() - started
-        self._on_batch(BatchReport(rows, len(batch), compute))
-        self._resolve(batch, logits, rows, started, compute)
-
-    def _resolve(self, batch: list[Ticket], logits: Logits, rows: int, started: float, compute: float) -> None:
-        offset = 0
-        for ticket in batch:
-            end = offset + len(ticket.rows)
-            waited = started - ticket.enqueued_at
-            self._on_wait(waited)
-            if not ticket.future.done():  # a neighbour that left must not strand the others
-                ticket.future.set_result(Answer(logits[offset:end], rows, waited, compute))
-            offset = end
-
-    def _fail(self, batch: list[Ticket], error: ServingError) -> None:
-        for ticket in batch:
+        self._lanes.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        error = ModelUnavailableError("the server is shutting down")
+        for batch in (*self._running, *self._returned):
+            batch.fail(error)
+        self._running.clear()
+        for ticket in self._queue.drop_all():
             ticket.fail(error)
 
-    async def _wait_for_work(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._idle.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._idle:
-                self._idle.remove(waiter)
+    def _admit(self, rows: Images, deadline: float | None, priority: int) -> Ticket:
+        now = self._clock.time()
+        count = len(rows)
+        self._check(count, priority)
+        promised = None
+        if deadline is not None:
+            if deadline <= now:
+                raise DeadlineError(f"the deadline passed {now - deadline:.3f} s before the request was queued")
+            if self._admission is not None:
+                promised = now + self._admission.check(count, deadline - now, self._backlog(priority))
+        if self._queue.rows + count > self.limits.max_queue:
+            wait = self._admission.seconds(count, self._backlog(priority)) if self._admission else 0.1
+            raise QueueFullError(f"the queue holds {self._queue.rows} rows of at most {self.limits.max_queue}; try again later", wait)
+        ticket = Ticket(rows, now, priority, self._loop.create_future())
+        ticket.promised = promised
+        self._queue.add(ticket)
+        self._wait.arrived(now)
+        self._schedule()
+        return ticket
 
-    def _wake_one(self) -> None:
-        while self._idle:
-            waiter = self._idle.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+    def _check(self, count: int, priority: int) -> None:
+        if not 1 <= count <= self.limits.max_request:
+            raise InvalidRequestError(f"rows: {count} in one request; expected 1 to {self.limits.max_request}")
+        if priority not in PRIORITIES:
+            raise InvalidRequestError(f"priority: {priority}; expected one of {', '.join(map(str, PRIORITIES))}, 1 being the first")
+        if self._draining:
+            raise ModelUnavailableError("the server is shutting down")
+
+    def _backlog(self, priority: int) -> Backlog:
+        return Backlog(self._queue.rows_before(priority), self._running_rows, sum(lane.engine.ready for lane in self._lanes))
+
+    def _expire(self, ticket: Ticket) -> None:
+        """Answer at the deadline. Rows that wait are never computed; those that run are, and nobody waits for them."""
+        where = "queued" if ticket.waiting == len(ticket.rows) else "computed"
+        ticket.fail(DeadlineError(f"the deadline passed while the request was {where}"))
+        if ticket.queued:
+            self._queue.remove(ticket)
+            self._note_drained()
+
+    def _schedule(self) -> None:
+        """Dispatch soon, once the calls that came together with this one are queued, too."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while self._returned and not self._returned[0].wanted:
+            self._returned.popleft()
+        while self._returned or self._queue.rows:
+            lane = self._free_lane()
+            if lane is None or (not self._returned and self._holds_back()):
                 return
+            self._start(lane, self._returned.popleft() if self._returned else self._next_batch())
 
-    def _set_depth(self, rows: int) -> None:
-        self._queued_rows = rows
-        self._on_depth(rows)
+    def _free_lane(self) -> _Lane | None:
+        """An idle engine, or one that can have its next batch laid ready."""
+        best = min((lane for lane in self._lanes if lane.engine.ready), key=lambda lane: lane.running, default=None)
+        if best is None or best.running >= best.engine.depth:
+            return None
+        if self._returned or not self._running_rows:
+            return best
+        return best if self._queue.rows >= self.limits.grain else None
+
+    def _holds_back(self) -> bool:
+        if self._queue.rows >= self.limits.max_batch:
+            return False
+        now = self._clock.time()
+        leaves = self._wait.leaves_at(self._queue.rows, self._queue.oldest)
+        if leaves <= now:
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_at(leaves, self._schedule)
+        return True
+
+    def _next_batch(self) -> _Batch:
+        """An even share of the queue for each engine, at most `max_batch` rows."""
+        engines = sum(lane.engine.ready for lane in self._lanes)
+        share = max(self.limits.grain, -(-self._queue.rows // engines))
+        pieces = self._queue.take(min(self.limits.max_batch, share))
+        return _Batch(pieces, sum(piece.stop - piece.start for piece in pieces))
+
+    def _start(self, lane: _Lane, batch: _Batch) -> None:
+        now = self._clock.time()
+        alone = not self._queue.rows and not self._running_rows
+        lane.running += 1
+        self._running.add(batch)
+        self._running_rows += batch.rows
+        for piece in batch.pieces:
+            if piece.start == 0:
+                piece.ticket.started_at = now
+                self._watchers.on_wait(now - piece.ticket.enqueued_at)
+        parts = [piece.ticket.rows[piece.start : piece.stop] for piece in batch.pieces]
+        lane.engine.start(parts, batch.rows, alone, lambda outcome: self._finished(lane, batch, outcome))
+
+    def _finished(self, lane: _Lane, batch: _Batch, outcome: Outcome) -> None:
+        if batch not in self._running:  # closed in the meantime
+            return
+        lane.running -= 1
+        self._running.remove(batch)
+        self._running_rows -= batch.rows
+        if not outcome.begun:
+            self._returned.append(batch)
+        if self._queue.rows or self._returned:
+            self._dispatch()  # the engine first, the answers after
+        if outcome.error is not None:
+            if outcome.begun:
+                self._fail(batch, outcome.error)
+        elif outcome.logits is None or len(outcome.logits) != batch.rows:
+            found = 0 if outcome.logits is None else len(outcome.logits)
+            self._fail(batch, EngineError(f"the engine answered {found} rows for {batch.rows}"))
+        else:
+            self._answer(batch, outcome.logits, outcome.seconds)
+        self._note_drained()
+
+    def _answer(self, batch: _Batch, logits: Logits, seconds: float) -> None:
+        now = self._clock.time()
+        predicted = None
+        if self._admission is not None:
+            predicted = self._admission.cost.predict(batch.rows)
+            self._admission.cost.observe(batch.rows, seconds)
+        offset = 0
+        for piece in batch.pieces:
+            end = offset + piece.stop - piece.start
+            piece.ticket.answer(piece.start, logits[offset:end], batch.rows, now)
+            offset = end
+            if piece.ticket.promised is not None and not piece.ticket.unanswered and self._admission is not None:
+                self._admission.kept(now - piece.ticket.promised)
+        self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), seconds, predicted))
+
+    def _fail(self, batch: _Batch, error: ServingError) -> None:
+        for piece in batch.pieces:
+            piece.ticket.fail(error)
+            self._queue.remove(piece.ticket)
 
     def _note_drained(self) -> None:
-        if self._draining and not self._queued_rows and not self._running:
+        if self._draining and not self._queue.rows and not self._running_rows and not self._returned:
             self._drained.set()

@@ -9,11 +9,33 @@ from pathlib import Path
 import click
 
 from resnet_server.errors import StartError
+from resnet_server.planning.cache import default_folder
 from resnet_server.settings import Settings
 
 DEFAULTS = Settings(Path())
 option = partial(click.option, show_envvar=True)
 PORT = click.IntRange(0, 65535)
+
+
+class Seconds(click.ParamType[float]):
+    """A duration: `50ms`, `2s`, or a number of seconds."""
+
+    name = "DURATION"
+
+    def __init__(self, zero: bool = False) -> None:
+        self._zero = zero
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse, or fail with what was expected."""
+        text = str(value).strip()
+        number, unit = (text[:-2], 1e-3) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
+        try:
+            seconds = float(number) * unit
+        except ValueError:
+            seconds = -1.0
+        if not (0 <= seconds < float("inf")) or (seconds == 0 and not self._zero):
+            self.fail(f"'{value}'; expected a duration such as 50ms or 2s", param, ctx)
+        return seconds
 
 
 @click.group()
@@ -31,9 +53,16 @@ def main() -> None:
 @option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8.")
 @option("--models", default="", help="Comma-separated names  [default: all in the repository]")
 @option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve.")
-@option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: one for each core]")
-@option("--threads", type=click.IntRange(1, 1024), help="Threads an engine  [default: 1]")
-@option("--max-batch", type=click.IntRange(1, 4096), default=DEFAULTS.max_batch, help="Rows of a request or batch.")
+@option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
+@option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: as measured]")
+@option("--threads", type=click.IntRange(1, 1024), help="Threads an engine  [default: as measured]")
+@option("--max-batch", type=click.IntRange(1, 4096), default=DEFAULTS.max_batch, help="Rows of a request, and at most of a batch.")
+@option("--latency-target", type=Seconds(), help="Longest batch that a plan may use, such as 20ms  [default: none]")
+@option("--plan-seconds", type=Seconds(), default=DEFAULTS.plan_seconds, help="Time to measure plans, for each model.")
+@option(
+    "--plan-cache", type=click.Path(path_type=Path), default=default_folder(), help="Folder where plans are kept.", show_default="~/.cache"
+)
+@option("--max-delay", type=Seconds(zero=True), help="How long a batch may wait for more rows  [default: as the cost model says]")
 @option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
 @option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")
 @option("--max-image-pixels", type=click.IntRange(1), default=DEFAULTS.max_image_pixels, help="Larger images are refused.")

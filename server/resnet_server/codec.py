@@ -4,11 +4,13 @@ Field names in errors are the protocol's. Raw contents are row-major without pad
 answers are raw too, since public clients read nothing else.
 """
 
+import math
+
 import numpy as np
 from resnet_proto.manifest_pb2 import Manifest
 from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 
-from resnet_server.batching import Images, Logits
+from resnet_server.engines.interface import Images, Logits
 from resnet_server.errors import InvalidRequestError
 from resnet_server.registry import ServedModel
 
@@ -37,7 +39,7 @@ def decode_rows(request: ModelInferRequest, manifest: Manifest, max_rows: int) -
         raise InvalidRequestError(f"inputs[0].shape: {list(shape)}; expected [n, {', '.join(map(str, expected))}]")
     if not 1 <= shape[0] <= max_rows:
         raise InvalidRequestError(f"inputs[0].shape: {shape[0]} rows; expected 1 to {max_rows}")
-    return _contents(request, int(np.prod(shape))).reshape(shape)
+    return _contents(request, math.prod(shape)).reshape(shape)
 
 
 def _contents(request: ModelInferRequest, count: int) -> Images:
@@ -87,21 +89,35 @@ def check_outputs(request: ModelInferRequest, manifest: Manifest) -> int:
     return count
 
 
-def encode_answer(request: ModelInferRequest, model: ServedModel, logits: Logits, top_k: int) -> ModelInferResponse:
-    """FP32 [n, classes] raw, or BYTES [n, top_k] of `value:index:label`, with the model's identity in the parameters."""
-    response = ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
-    parameters = response.parameters
-    for name in IDENTITY:
-        parameters[name].string_param = model.properties[name]
-    output = response.outputs.add(name=model.manifest.output.name)
-    if top_k:
-        output.datatype, data = "BYTES", _classification(logits, model.labels, top_k)
-        output.shape.extend((len(logits), top_k))
-    else:
-        output.datatype, data = "FP32", np.ascontiguousarray(logits, "<f4").tobytes()
-        output.shape.extend(logits.shape)
-    response.raw_output_contents.append(data)
-    return response
+class AnswerEncoder:
+    """Encodes the answers of one model: what is the same in all of them is serialised once.
+
+    Parts of a protobuf message, one behind the other, are the message.
+    """
+
+    def __init__(self, model: ServedModel) -> None:
+        self._labels = model.labels
+        self._output = model.manifest.output.name
+        head = ModelInferResponse(model_name=model.name, model_version=model.version)
+        for name in IDENTITY:
+            head.parameters[name].string_param = model.properties[name]
+        self._head = head.SerializeToString()
+        self._outputs: dict[tuple[tuple[int, int], str], bytes] = {}
+
+    def encode(self, request: ModelInferRequest, logits: Logits, top_k: int) -> bytes:
+        """A ModelInferResponse: FP32 [n, classes] raw, or BYTES [n, top_k] of `value:index:label`."""
+        rows, classes = logits.shape
+        if top_k:
+            return self._answer(request.id, "BYTES", (rows, top_k), _classification(logits, self._labels, top_k))
+        return self._answer(request.id, "FP32", (rows, classes), np.ascontiguousarray(logits, "<f4").tobytes())
+
+    def _answer(self, identity: str, datatype: str, shape: tuple[int, int], data: bytes) -> bytes:
+        output = self._outputs.get((shape, datatype))
+        if output is None:
+            described = ModelInferResponse()
+            described.outputs.add(name=self._output, datatype=datatype, shape=shape)
+            output = self._outputs[shape, datatype] = described.SerializeToString()
+        return self._head + output + ModelInferResponse(id=identity, raw_output_contents=(data,)).SerializeToString()
 
 
 def _classification(logits: Logits, labels: tuple[str, ...], top_k: int) -> bytes:

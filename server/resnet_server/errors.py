@@ -17,16 +17,36 @@ class ModelUnavailableError(ServingError):
     """The model is there but refused, loading or draining."""
 
 
-class QueueFullError(ServingError):
-    """The queue has no room for the rows; trying again later may succeed."""
+class OverloadError(ServingError):
+    """There is more work than time for it; trying again in `retry_after` seconds, or elsewhere, may succeed."""
+
+    def __init__(self, text: str, retry_after: float) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class QueueFullError(OverloadError):
+    """The queue has no room for the rows."""
+
+
+class LateError(OverloadError):
+    """By the cost model the answer would come after the deadline, because of what is queued."""
 
 
 class DeadlineError(ServingError):
-    """The deadline passed before the rows were computed, or is certain to."""
+    """The deadline passed before the rows were computed."""
+
+
+class UnreachableDeadlineError(DeadlineError):
+    """Even an idle engine would not answer before the deadline."""
 
 
 class EngineError(ServingError):
     """The engine failed or answered something else than it was asked for."""
+
+
+class EngineDiedError(ServingError):
+    """The engine's process ended while it computed; trying again may succeed."""
 
 
 class StartError(ServingError):

@@ -1,17 +1,27 @@
-"""From a published version to a model that is warm: the fastest precision that holds here, its engines and batcher."""
+"""From a published version to a model that is warm: the best plan here, engines that hold its certificate, and a batcher."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
+from collections.abc import Callable
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
 
-from resnet_server.batching import Batcher, BatchReport
+from resnet_server.admission import Admission
+from resnet_server.batching import Batcher, BatchReport, Limits, Watchers
 from resnet_server.clock import LoopClock
-from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
+from resnet_server.cost import CostModel
+from resnet_server.engines.device import CUDA_PROVIDER, Device
 from resnet_server.engines.in_process import InProcessEngine
+from resnet_server.engines.interface import EngineSpec
+from resnet_server.engines.process import ProcessEngine
 from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics import Metrics
+from resnet_server.planning.plan import Plan
+from resnet_server.planning.planner import Planned, Planner
+from resnet_server.planning.table import log_plan
 from resnet_server.registry import Replay, ServedModel
 from resnet_server.replay import replay
 from resnet_server.repository import Candidate, Published
@@ -19,23 +29,29 @@ from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-TRIAL_ROWS = 8
-TRIAL_SECONDS = 0.2
-
-
-Chosen = tuple[Candidate, list[InProcessEngine], Replay | None]
+AnyEngine = ProcessEngine | InProcessEngine
+SHARES_MEMORY = hasattr(os, "memfd_create")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class LoadedModel(ServedModel):
     """A served model with the engines it owns."""
 
-    engines: list[InProcessEngine]
+    engines: list[AnyEngine]
 
     async def drain(self) -> None:
         """Answer what is queued, then free the engines."""
         await self.batcher.drain()
-        for engine in self.engines:
-            engine.close()
+
+    async def close(self) -> None:
+        """Answer everyone and end the engines, drained or not."""
+        await self.batcher.close()
+        await close_all(self.engines)
+
+
+async def close_all(engines: list[AnyEngine]) -> None:
+    """End engines; what still runs is not waited for."""
+    await asyncio.gather(*(engine.close() for engine in engines))
 
 
 class Loader:
@@ -45,131 +61,160 @@ class Loader:
         self._settings = settings
         self._device = device
         self._metrics = metrics
+        self._planner = Planner(settings, device)
+        self._in_process = settings.engine_mode == "thread" or (settings.engine_mode == "auto" and device.provider == CUDA_PROVIDER)
 
     async def load(self, published: Published) -> list[LoadedModel]:
         """Return the model in each wanted precision, replayed and warm on every bucket.
 
-        With `auto`, that is the fastest certified precision that holds here; otherwise those asked for by name, of
+        With `auto`, that is the certified precision with the best plan that holds here; otherwise those asked for by name, of
         which the first is the default. Raises ServingError if there is none.
         """
-        if self._settings.precision == "auto":
-            return [await self._load_first(published, tuple(candidate.artifact.precision for candidate in published.candidates))]
-        wanted = parse_precisions(self._settings.precision)
-        return [await self._load_first(published, (precision,)) for precision in wanted]
-
-    async def _load_first(self, published: Published, precisions: tuple[str, ...]) -> LoadedModel:
-        started = time.monotonic()
-        model = self._assemble(published, *await asyncio.to_thread(self._fastest_that_holds, published, precisions))
-        self._metrics.load_seconds.labels(model.name, model.version, model.precision).set(time.monotonic() - started)
-        return model
-
-    def _fastest_that_holds(
-        self, published: Published, precisions: tuple[str, ...]
-    ) -> tuple[Candidate, list[InProcessEngine], Replay | None]:
         for precision, reason in published.rejected:
             log.warning("%s version %s: %s is not served: %s", published.name, published.version, precision, reason)
+        if self._settings.precision == "auto":
+            return [await self._load_best(published, tuple(candidate.artifact.precision for candidate in published.candidates))]
+        async with contextlib.AsyncExitStack() as undo:
+            models = [await self._load_next(published, precision, undo) for precision in parse_precisions(self._settings.precision)]
+            undo.pop_all()
+        return models
+
+    async def _load_next(self, published: Published, precision: str, undo: contextlib.AsyncExitStack) -> LoadedModel:
+        model = await self._load_best(published, (precision,))
+        undo.push_async_callback(model.close)
+        return model
+
+    async def _load_best(self, published: Published, precisions: tuple[str, ...]) -> LoadedModel:
+        started = time.monotonic()
         reasons = [reason for precision, reason in published.rejected if precision in precisions]
         try:
             sample = read_replay(published.folder, published.manifest)
         except ManifestError as error:
             raise EngineError(str(error)) from None
-        for candidate, first in self._by_speed(published, precisions, reasons):
+        left = [candidate for candidate in published.candidates if candidate.artifact.precision in precisions]
+        while left:
+            planned = await asyncio.to_thread(self._planner.plan, published, left)
+            reasons += planned.broken.values()
+            candidate = next(c for c in left if c.artifact.precision == planned.plan.precision)
+            log_plan(published, planned)
             try:
-                check = self._check_here(published, candidate, first, sample)
-                count = self.plan()[0]
-                return candidate, [first, *(self._open(published, candidate) for _ in range(count - 1))], check
+                model = await self._start(published, candidate, planned, sample)
             except EngineError as error:
-                log.warning("%s version %s: %s is not served: %s", published.name, published.version, candidate.artifact.precision, error)
+                log.warning("%s version %s: %s is not served: %s", published.name, published.version, planned.plan.precision, error)
                 reasons.append(str(error))
+                left.remove(candidate)
+                continue
+            self._metrics.load_seconds.labels(model.name, model.version, model.precision).set(time.monotonic() - started)
+            return model
         held = ", ".join(candidate.artifact.precision for candidate in published.candidates)
         raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
 
-    def _by_speed(self, published: Published, precisions: tuple[str, ...], reasons: list[str]) -> list[tuple[Candidate, InProcessEngine]]:
-        """Open every wanted precision and order them by measured batch time; what does not open goes to `reasons`."""
-        opened = []
-        for candidate in (candidate for candidate in published.candidates if candidate.artifact.precision in precisions):
-            try:
-                opened.append((candidate, self._open(published, candidate)))
-            except EngineError as error:
-                reasons.append(str(error))
-        if len(opened) < 2:
-            return opened
-        times = {id(engine): batch_seconds(engine, min(TRIAL_ROWS, engine.buckets[-1])) for _, engine in opened}
-        opened.sort(key=lambda pair: times[id(pair[1])])
-        shown = ", ".join(f"{c.artifact.precision} {1e3 * times[id(e)]:.2f} ms" for c, e in opened)
-        log.info("%s version %s: a batch of %d takes %s", published.name, published.version, TRIAL_ROWS, shown)
-        return opened
+    async def _start(self, published: Published, candidate: Candidate, planned: Planned, sample: ReplaySample | None) -> LoadedModel:
+        manifest, plan = published.manifest, planned.plan
+        spec = EngineSpec(
+            candidate.path,
+            self._device,
+            threads=plan.threads,
+            wide_threads=plan.wide_threads,
+            max_rows=plan.batch,
+            height=manifest.input.height,
+            width=manifest.input.width,
+            classes=manifest.output.classes,
+        )
+        labels = (published.name, published.version, candidate.artifact.precision)
+        engines: list[AnyEngine] = []
+        try:
+            engines += [self._engine(spec, self._metrics.engine_restarts.labels(*labels).inc) for _ in range(plan.engines)]
+            await asyncio.gather(*(engine.open() for engine in engines))
+            check = await self._check_here(published, candidate, engines[0], sample)
+        except BaseException:
+            await close_all(engines)
+            raise
+        return self._assemble(published, candidate, engines, check, plan)
 
-    def _check_here(
-        self, published: Published, candidate: Candidate, engine: InProcessEngine, sample: ReplaySample | None
+    def _engine(self, spec: EngineSpec, on_restart: Callable[[], None]) -> AnyEngine:
+        return InProcessEngine(spec) if self._in_process or not SHARES_MEMORY else ProcessEngine(spec, on_restart)
+
+    async def _check_here(
+        self, published: Published, candidate: Candidate, engine: AnyEngine, sample: ReplaySample | None
     ) -> Replay | None:
         if sample is None or not is_certified(published, candidate):
             return None
         started = time.monotonic()
-        result = Replay(replay(engine, sample, candidate.artifact.certificate.policy), time.monotonic() - started)
+        spec, policy = engine.spec, candidate.artifact.certificate.policy
+        result = Replay(await replay(engine, spec.buckets, bool(spec.wide_threads), sample, policy), time.monotonic() - started)
         labels = (published.name, published.version, candidate.artifact.precision)
         self._metrics.replay_agreement.labels(*labels).set(result.check.agreement)
         self._metrics.replay_seconds.labels(*labels).set(result.seconds)
         log.info(
             "%s version %s: the certificate holds here: %s on %d images in %d batch sizes, top-1 agreement %.2f %%, max error %.2g, %.2f s",
-            *(*labels, result.check.images, len(engine.buckets)),
+            *(*labels, result.check.images, len(spec.buckets)),
             *(100 * result.check.agreement, result.check.max_abs_error, result.seconds),
         )
         return result
 
-    def _open(self, published: Published, candidate: Candidate) -> InProcessEngine:
-        spec = published.manifest.input
-        _, threads = self.plan()
-        rows = self._settings.max_batch
-        engine = InProcessEngine(candidate.path, self._device, threads=threads, max_rows=rows, height=spec.height, width=spec.width)
-        engine.warm_up()
-        return engine
+    def _assemble(
+        self, published: Published, candidate: Candidate, engines: list[AnyEngine], check: Replay | None, plan: Plan
+    ) -> LoadedModel:
+        settings = self._settings
+        batcher = Batcher(
+            engines,
+            Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, plan.grain),
+            LoopClock(),
+            Admission(CostModel(plan.fixed, plan.per_row), plan.batch),
+            self._watchers((published.name, published.version, candidate.artifact.precision)),
+        )
+        certified = is_certified(published, candidate)
+        model = LoadedModel(
+            published.manifest, published.labels, candidate.artifact, self._device.provider, certified, check, plan, batcher
+        )
+        model.engines = engines
+        self._describe(model)
+        return model
 
-    def plan(self) -> tuple[int, int]:
-        """Engines and threads each: one thread each on every core (N sessions of one beat one of N), one engine on a GPU."""
-        cores = available_cores()
-        if self._device.provider == CUDA_PROVIDER:
-            return self._settings.engines or 1, self._settings.threads or 1
-        threads = self._settings.threads or (max(1, cores // self._settings.engines) if self._settings.engines else 1)
-        return self._settings.engines or max(1, cores // threads), threads
-
-    def _assemble(self, published: Published, candidate: Candidate, engines: list[InProcessEngine], check: Replay | None) -> LoadedModel:
-        labels, metrics = (published.name, published.version, candidate.artifact.precision), self._metrics
+    def _watchers(self, labels: tuple[str, str, str]) -> Watchers:
+        metrics = self._metrics
         compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
+        error = metrics.prediction_error.labels(*labels)
 
         def on_batch(report: BatchReport) -> None:
             compute.observe(report.compute_seconds)
             rows.observe(report.rows)
             images.inc(report.rows)
+            if report.predicted_seconds is not None:
+                error.observe(abs(report.compute_seconds - report.predicted_seconds))
 
-        batcher = Batcher(
-            engines,
-            max_batch=self._settings.max_batch,
-            max_queue_rows=self._settings.max_queue_rows,
-            clock=LoopClock(),
-            on_batch=on_batch,
-            on_wait=metrics.queue_seconds.labels(*labels).observe,
-            on_depth=metrics.queue_rows.labels(*labels).set,
-        )
-        certified = is_certified(published, candidate)
-        model = LoadedModel(published.manifest, published.labels, candidate.artifact, self._device.provider, certified, check, batcher)
-        model.engines = engines
-        self._describe(model)
-        return model
+        return Watchers(on_batch, metrics.queue_seconds.labels(*labels).observe)
 
     def _describe(self, model: LoadedModel) -> None:
-        certificate = model.artifact.certificate
-        labels = (model.manifest.network.variant, model.artifact.precision, model.provider, certificate.id, str(model.certified).lower())
-        self._metrics.model_info.labels(model.name, model.version, *labels).set(1)
+        certificate, plan, metrics = model.artifact.certificate, model.plan, self._metrics
+        labels = (model.name, model.version, model.precision)
+        info = (model.manifest.network.variant, model.provider, certificate.id, str(model.certified).lower())
+        metrics.model_info.labels(*labels, *info).set(1)
+        metrics.plan_info.labels(*labels, plan.engines, plan.threads, plan.wide_threads, plan.batch).set(1)
+        metrics.plan_throughput.labels(*labels).set(plan.throughput)
+        metrics.queue_rows.labels(*labels).set_function(lambda: model.batcher.queued_rows)
+        metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in model.engines))
+        metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in model.engines))
+        metrics.engine_restarts.labels(*labels)
         if model.certified:
-            self._metrics.agreement.labels(model.name, model.version, model.artifact.precision).set(certificate.top1_agreement)
+            metrics.agreement.labels(*labels).set(certificate.top1_agreement)
         else:
             log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", model.name, model.version)
         log.info(
-            "%s version %s is ready: %s on %s, %d engines x %d threads, up to %d rows, certificate %s",
-            *(model.name, model.version, model.artifact.precision, model.provider, len(model.engines), model.engines[0].threads),
-            *(model.batcher.max_batch, certificate.id[:12] if model.certified else "NONE"),
+            "%s version %s is ready: %s on %s, %d engines x %d threads in batches of up to %d rows, certificate %s",
+            *(model.name, model.version, model.precision, model.provider, plan.engines, plan.threads, plan.batch),
+            certificate.id[:12] if model.certified else "NONE",
         )
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process, 0 for none or where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123  # read at every scrape
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:
@@ -178,16 +223,6 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     if not wanted or not set(wanted) <= set(PRECISIONS):
         raise StartError(f"precision: '{text}'; expected auto, or some of {', '.join(PRECISIONS)} separated by commas")
     return wanted
-
-
-def batch_seconds(engine: InProcessEngine, rows: int) -> float:
-    """The least time of a batch of `rows` rows seen within a fifth of a second."""
-    best, started = float("inf"), time.monotonic()
-    while time.monotonic() - started < TRIAL_SECONDS:
-        before = time.perf_counter()
-        engine.compute(rows)
-        best = min(best, time.perf_counter() - before)
-    return best
 
 
 def is_certified(published: Published, candidate: Candidate) -> bool:

@@ -4,6 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # 0.5 ms to 10 s in steps of at most 2.5: resolves a CIFAR network on a GPU and a queue at its deadline alike.
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# 10 us to 0.5 s: how far a prediction is off.
+SECONDS_OFF = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.5)
 # Powers of two, as batches are bucketed.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -29,11 +31,29 @@ class Metrics:
         self.batch_rows = Histogram("resnet_batch_rows", "Rows in a batch.", COMPUTED, buckets=ROWS, registry=registry)
         self.images = Counter("resnet_images", "Rows computed.", COMPUTED, registry=registry)
         self.queue_rows = Gauge("resnet_queue_rows", "Rows that wait.", COMPUTED, registry=registry)
+        self.prediction_error = Histogram(
+            "resnet_batch_prediction_error_seconds",
+            "Batch time as predicted by the cost model against as measured, absolute.",
+            COMPUTED,
+            buckets=SECONDS_OFF,
+            registry=registry,
+        )
+        self.engine_restarts = Counter("resnet_engine_restarts", "Engines started again after they died.", COMPUTED, registry=registry)
+        self.engines_ready = Gauge("resnet_engines_ready", "Engines that can compute now.", COMPUTED, registry=registry)
+        self.engine_memory = Gauge(
+            "resnet_engine_resident_memory_bytes", "Resident memory of the engines' processes.", COMPUTED, registry=registry
+        )
+        self.plan_info = Gauge(
+            "resnet_plan_info", "1 for the plan in use.", (*COMPUTED, "engines", "threads", "wide_threads", "batch"), registry=registry
+        )
+        self.plan_throughput = Gauge(
+            "resnet_plan_images_per_second", "Throughput of the plan as measured at load.", COMPUTED, registry=registry
+        )
         self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
         self.model_info = Gauge(
             "resnet_model_info",
             "1 for each model served; the labels say how.",
-            (*MODEL, "variant", "precision", "provider", "certificate", "certified"),
+            (*COMPUTED, "variant", "provider", "certificate", "certified"),
             registry=registry,
         )
         self.model_refused = Gauge("resnet_model_refused", "1 for each version that is not served.", MODEL, registry=registry)

@@ -7,8 +7,11 @@ from typing import Literal
 from resnet_proto.certificate import SampleCheck
 from resnet_proto.manifest_pb2 import Artifact, Manifest
 
-from resnet_server.batching import Answer, Batcher, Images
+from resnet_server.batching import Batcher
+from resnet_server.engines.interface import Images
 from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError
+from resnet_server.planning.plan import Plan
+from resnet_server.queueing import NORMAL, Answer
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Replay:
     seconds: float
 
 
-@dataclass
+@dataclass(eq=False)
 class ServedModel:
     """A model that is ready: facts, and the batcher in front of its engines."""
 
@@ -29,6 +32,7 @@ class ServedModel:
     provider: str
     certified: bool
     replay: Replay | None
+    plan: Plan
     batcher: Batcher
 
     @property
@@ -52,6 +56,8 @@ class ServedModel:
             facts["replay_max_abs_error"] = f"{check.max_abs_error:.6g}"
             facts["replay_images"] = str(check.images)
             facts["replay_seconds"] = f"{self.replay.seconds:.3f}"
+        plan = self.plan
+        facts["plan"] = f"{plan.engines} engines x {plan.threads} threads, batches of up to {plan.batch}"
         return facts
 
     @property
@@ -59,9 +65,9 @@ class ServedModel:
         """Its version, a decimal number."""
         return self.manifest.version
 
-    async def infer(self, rows: Images, deadline: float | None) -> Answer:
+    async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
         """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""
-        return await self.batcher.submit(rows, deadline)
+        return await self.batcher.submit(rows, deadline, priority)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Registry:
     ready: list[ServedModel] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     state: Literal["loading", "ready", "draining"] = "loading"
+    _known: dict[tuple[str, str, str], ServedModel] = field(default_factory=dict)
 
     def find(self, name: str, version: str = "", precision: str = "") -> ServedModel:
         """Return the model; an empty name means the only one, an empty version the highest, an empty precision the first loaded.
@@ -89,6 +96,14 @@ class Registry:
         """
         if self.state == "draining":
             raise ModelUnavailableError("the server is shutting down")
+        known = self._known.get((name, version, precision))
+        if known is None:
+            known = self._find(name, version, precision)
+            if self.state == "ready":  # nothing is loaded any more; wrong names are not kept, they have no end
+                self._known[name, version, precision] = known
+        return known
+
+    def _find(self, name: str, version: str, precision: str) -> ServedModel:
         if not name and len({model.name for model in self.ready}) == 1:
             name = self.ready[0].name
         found = [model for model in self.ready if model.name == name and version in ("", model.version)]

@@ -18,8 +18,13 @@ class Settings:
     precision: str = "auto"
     versions: str = "latest"
     models: tuple[str, ...] = ()
+    engine_mode: str = "auto"
     engines: int | None = None
     threads: int | None = None
+    latency_target: float | None = None
+    plan_seconds: float = 5.0
+    plan_cache: Path | None = None
+    max_delay: float | None = None
     max_batch: int = 64
     max_queue_rows: int = 2048
     max_message_bytes: int = 64 * MEBIBYTE

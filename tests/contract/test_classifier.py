@@ -53,12 +53,8 @@ def test_each_image_gets_its_own_labels_and_the_call_says_how_it_was_computed(st
         assert sum(probabilities) == pytest.approx(1, abs=1e-4)
         assert probabilities == sorted(probabilities, reverse=True)
     execution = response.execution
-    assert (response.model_name, response.model_version, execution.provider, execution.batch_rows) == (
-        "resnet20",
-        "1",
-        "CPUExecutionProvider",
-        20,
-    )
+    assert (response.model_name, response.model_version, execution.provider) == ("resnet20", "1", "CPUExecutionProvider")
+    assert 1 <= execution.batch_rows <= 20
     assert execution.compute_seconds > 0
     assert execution.decode_seconds > 0
     assert execution.queue_seconds >= 0

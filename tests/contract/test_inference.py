@@ -130,7 +130,12 @@ WRONG: dict[str, tuple[Edit, grpc.StatusCode, str]] = {
     "negative timeout": (
         lambda r: setattr(r.parameters["timeout"], "int64_param", -1),
         grpc.StatusCode.INVALID_ARGUMENT,
-        "parameters.timeout: -1 as int64_param",
+        "parameters.timeout: -1; expected a positive int64_param",
+    ),
+    "priority": (
+        lambda r: setattr(r.parameters["priority"], "int64_param", 4),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "parameters.priority: 4; expected 0 to 3 as int64_param: 1 goes first, 0 is the default",
     ),
     "shared memory": (
         lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "a"),

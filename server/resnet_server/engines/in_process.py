@@ -1,79 +1,64 @@
-"""An engine in this process: a thread, an input slot and ONNX Runtime sessions.
+"""An engine in this process: a thread and an input slot.
 
-ONNX Runtime releases the GIL while it computes, so the event loop goes on.
+ONNX Runtime releases the GIL while it computes, so the event loop goes on; but the two still contend for it between batches.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from resnet_server.batching import Images, Logits
-from resnet_server.engines.device import CUDA_PROVIDER, Device
-from resnet_server.engines.session import open_session
-from resnet_server.errors import EngineError
-
-
-def power_of_two_buckets(max_rows: int) -> tuple[int, ...]:
-    """1, 2, 4 ... `max_rows`."""
-    buckets = [1]
-    while buckets[-1] < max_rows:
-        buckets.append(min(2 * buckets[-1], max_rows))
-    return tuple(buckets)
+from resnet_server.engines.compute import Compute
+from resnet_server.engines.interface import EngineSpec, Images, Outcome
+from resnet_server.errors import EngineError, ServingError
 
 
 class InProcessEngine:
-    """Runs one batch at a time; `max_rows` rows of UINT8 [height, width, 3] fit its slot.
+    """Runs one batch at a time on a thread of its own."""
 
-    On CUDA every bucket has a session of its own, since a convolution keeps one cuDNN plan and rebuilds it for
-    another batch shape (onnxruntime#23006), and batches are padded up to their bucket. On CPU any size runs as it is.
-    """
+    depth = 1
+    ready = True
 
-    def __init__(self, path: Path, device: Device, *, threads: int, max_rows: int, height: int, width: int) -> None:
-        self.device = device
-        self.threads = threads
-        self.buckets = power_of_two_buckets(max_rows)
-        self._slot = np.zeros((max_rows, height, width, 3), np.uint8)
-        shared = None if device.provider == CUDA_PROVIDER else open_session(path, device, threads)
-        self._sessions = {bucket: shared or open_session(path, device, threads) for bucket in self.buckets}
-        self._pads = shared is None
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self.pid = 0
+        self._slot = np.zeros((spec.max_rows, spec.height, spec.width, 3), np.uint8)
         self._thread = ThreadPoolExecutor(1, "engine")
+        self._compute: Compute | None = None
 
-    def warm_up(self) -> None:
-        """Run every bucket once, so that no request pays for a first run; raise EngineError if one fails."""
-        for bucket in self.buckets:
-            self.compute(bucket)
+    async def open(self) -> None:
+        """Open the sessions and warm every bucket; raise EngineError if that fails."""
 
-    async def run(self, parts: Sequence[Images], rows: int) -> Logits:
-        """Write the parts into the slot and compute them: UINT8 [rows, h, w, 3] to FP32 [rows, classes]."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._fill_and_compute, parts, rows)
+        def open_and_warm() -> None:
+            self._compute = Compute(self.spec)
+            self._compute.warm_up(self._slot)
 
-    def compute_rows(self, rows: Images) -> Logits:
-        """Compute UINT8 [n, h, w, 3] on the calling thread; only before the engine serves."""
-        return self._fill_and_compute([rows], len(rows))
+        await asyncio.get_running_loop().run_in_executor(self._thread, open_and_warm)
 
-    def _fill_and_compute(self, parts: Sequence[Images], rows: int) -> Logits:
-        offset = 0
-        for part in parts:
-            self._slot[offset : offset + len(part)] = part
-            offset += len(part)
-        return self.compute(rows)
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Nothing to tell: it is ready until it is closed."""
 
-    def compute(self, rows: int) -> Logits:
-        """Compute the first `rows` rows of the slot on the calling thread."""
-        bucket = next(size for size in self.buckets if size >= rows)
-        session: Any = self._sessions[bucket]
-        size = bucket if self._pads else rows
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+        """See `Engine.start`."""
+        loop = asyncio.get_running_loop()
+        self._thread.submit(lambda: loop.call_soon_threadsafe(done, self._run(parts, rows, alone)))
+
+    def _run(self, parts: Sequence[Images], rows: int, alone: bool) -> Outcome:
         try:
-            logits: Logits = session.run(["logits"], {"image": self._slot[:size]})[0]
-        except Exception as error:  # ONNX Runtime's own exception types are not public
-            raise EngineError(f"ONNX Runtime failed on {rows} rows: {' '.join(str(error).split())}") from None
-        return logits[:rows]
+            if self._compute is None:
+                raise EngineError("the engine is closed")
+            np.concatenate(parts, out=self._slot[:rows])
+            started = time.perf_counter()
+            return Outcome(self._compute.run(self._slot, rows, alone), time.perf_counter() - started)
+        except ServingError as error:
+            return Outcome(error=error)
+        except Exception as error:  # whatever goes wrong, the callers are answered and the queue goes on
+            return Outcome(error=EngineError(f"the engine failed: {error}"))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait for the running batch and free the sessions."""
-        self._thread.shutdown()
-        self._sessions.clear()
+        await asyncio.to_thread(self._thread.shutdown)
+        self._compute = None

@@ -8,9 +8,10 @@ import numpy as np
 from resnet_proto import classifier_pb2 as pb
 from resnet_proto.classifier_pb2_grpc import ClassifierServicer
 
-from resnet_server.batching import Answer, Images, Logits
+from resnet_server.engines.interface import Images, Logits
 from resnet_server.errors import InvalidRequestError
 from resnet_server.images import decode_image
+from resnet_server.queueing import Answer
 from resnet_server.registry import Registry, ServedModel
 from resnet_server.services.status import Border, Context
 
@@ -52,15 +53,15 @@ class ClassifierService(ClassifierServicer):
                 manifest=model.manifest,
                 provider=model.provider,
                 precision=model.precision,
-                max_batch_rows=model.batcher.max_batch,
+                max_batch_rows=model.batcher.limits.max_request,
             )
         for refused in self._registry.refused:
             response.models.add(name=refused.name, version=refused.version, state=pb.ServedModel.STATE_REFUSED, reason=refused.reason)
         return response
 
     async def _decode(self, request: pb.ClassifyRequest, model: ServedModel) -> Images:
-        if not 1 <= len(request.images) <= model.batcher.max_batch:
-            raise InvalidRequestError(f"images: {len(request.images)} given; expected 1 to {model.batcher.max_batch}")
+        if not 1 <= len(request.images) <= model.batcher.limits.max_request:
+            raise InvalidRequestError(f"images: {len(request.images)} given; expected 1 to {model.batcher.limits.max_request}")
         loop = asyncio.get_running_loop()
         spec, limit = model.manifest.input, self._max_pixels
         jobs = [

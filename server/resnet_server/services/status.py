@@ -2,21 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
 
 import grpc
+from prometheus_client import Counter, Histogram
 
 from resnet_server.errors import (
     DeadlineError,
+    EngineDiedError,
     EngineError,
     InvalidRequestError,
+    LateError,
     ModelNotFoundError,
     ModelUnavailableError,
+    OverloadError,
     QueueFullError,
     ServingError,
+    UnreachableDeadlineError,
 )
 from resnet_server.metrics import Metrics
 
@@ -29,21 +32,15 @@ STATUS: dict[type[ServingError], tuple[grpc.StatusCode, str]] = {
     ModelNotFoundError: (grpc.StatusCode.NOT_FOUND, "unknown_model"),
     ModelUnavailableError: (grpc.StatusCode.UNAVAILABLE, "unavailable"),
     QueueFullError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full"),
+    LateError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "late"),
     DeadlineError: (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline"),
+    UnreachableDeadlineError: (grpc.StatusCode.DEADLINE_EXCEEDED, "unreachable"),
+    EngineDiedError: (grpc.StatusCode.UNAVAILABLE, "engine_died"),
     EngineError: (grpc.StatusCode.INTERNAL, "engine"),
 }
 """Error to gRPC status and to the `reason` label of `resnet_rejects_total`."""
 
-RETRY_AFTER_MS = ("grpc-retry-pushback-ms", "100")
-
-
-@dataclass
-class Call:
-    """One call as metrics see it; the service fills in the model once it is known to exist."""
-
-    method: str
-    model: str = ""
-    version: str = ""
+RETRY_AFTER = "grpc-retry-pushback-ms"
 
 
 class Border:
@@ -52,38 +49,43 @@ class Border:
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
         self._metrics = metrics
         self._now = now
+        self._answered: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
-    @asynccontextmanager
-    async def call(self, method: str, context: Context) -> AsyncIterator[Call]:
+    def call(self, method: str, context: Context) -> "Call":
         """Use as `async with border.call("ModelInfer", context) as call`; aborts the RPC on an error."""
-        call = Call(method)
-        started = self._now()
-        try:
-            yield call
-        except ServingError as error:
+        return Call(self, method, context, self._now())
+
+    async def failed(self, call: "Call", error: BaseException) -> None:
+        """Count what went wrong, and abort the RPC with the status for it; cancellation and Ctrl-C go on."""
+        if isinstance(error, ServingError):
             code, reason = STATUS[type(error)]
-            self._reject(call, started, code.name, reason)
-            if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                context.set_trailing_metadata((RETRY_AFTER_MS,))
-            await context.abort(code, str(error))
-        except asyncio.CancelledError:
-            self._reject(call, started, grpc.StatusCode.CANCELLED.name, "cancelled")
-            raise
-        except Exception as error:
-            self._reject(call, started, grpc.StatusCode.INTERNAL.name, "internal")
-            log.exception("%s failed", method)
-            await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
-        else:
-            self._count(call, started, grpc.StatusCode.OK.name)
+            self._reject(call, code.name, reason)
+            if isinstance(error, OverloadError):
+                call.context.set_trailing_metadata(((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
+            await call.context.abort(code, str(error))
+        elif isinstance(error, asyncio.CancelledError):
+            self._reject(call, grpc.StatusCode.CANCELLED.name, "cancelled")
+        elif isinstance(error, Exception):
+            self._reject(call, grpc.StatusCode.INTERNAL.name, "internal")
+            log.error("%s failed", call.method, exc_info=error)
+            await call.context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
 
-    def _reject(self, call: Call, started: float, status: str, reason: str) -> None:
+    def answered(self, call: "Call") -> None:
+        """Count before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
+        key = (call.model, call.version, call.method)
+        known = self._answered.get(key)
+        if known is None:  # looking labels up costs more than counting
+            known = self._answered[key] = (
+                self._metrics.requests.labels(*key, grpc.StatusCode.OK.name),
+                self._metrics.request_seconds.labels(*key),
+            )
+        known[0].inc()
+        known[1].observe(self._now() - call.started)
+
+    def _reject(self, call: "Call", status: str, reason: str) -> None:
         self._metrics.rejects.labels(call.model, call.version, reason).inc()
-        self._count(call, started, status)
-
-    def _count(self, call: Call, started: float, status: str) -> None:
-        """Before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
         self._metrics.requests.labels(call.model, call.version, call.method, status).inc()
-        self._metrics.request_seconds.labels(call.model, call.version, call.method).observe(self._now() - started)
+        self._metrics.request_seconds.labels(call.model, call.version, call.method).observe(self._now() - call.started)
 
     def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
         """The earlier of the gRPC deadline and a timeout in microseconds, as a time of the clock; None without either."""
@@ -92,3 +94,25 @@ class Border:
         if timeout_us is not None:
             limits.append(timeout_us / 1e6)
         return self._now() + min(limits) if limits else None
+
+
+class Call:
+    """One call as metrics see it; the service fills in the model once it is known to exist."""
+
+    __slots__ = ("border", "context", "method", "model", "started", "version")
+
+    def __init__(self, border: Border, method: str, context: Context, started: float) -> None:
+        self.border = border
+        self.method = method
+        self.context = context
+        self.started = started
+        self.model = self.version = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.border.answered(self)
+        else:
+            await self.border.failed(self, error)

@@ -1,0 +1,135 @@
+"""A plan, the measurements it was chosen from, and the choice."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+NEAR_BEST = 0.97  # a smaller batch that reaches this share of the throughput answers sooner
+HANDOVER_SECONDS = 1e-4  # of processor time, on both sides of the process border together, for each batch
+GRAIN_SECONDS = 15 * HANDOVER_SECONDS  # an engine more is worth it for batches that compute much longer than handing over takes
+WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`engines` of `threads` each, all busy with batches of `rows`: a batch takes `seconds`."""
+
+    precision: str
+    engines: int
+    threads: int
+    rows: int
+    seconds: float
+
+    @property
+    def throughput(self) -> float:
+        """Images a second of all engines together."""
+        return self.engines * self.rows / self.seconds
+
+    @property
+    def served(self) -> float:
+        """Images a second that remain once batches are handed over."""
+        return self.engines * self.rows / (self.seconds + HANDOVER_SECONDS)
+
+    @property
+    def layout(self) -> tuple[str, int, int]:
+        """What makes a plan, but for the batch."""
+        return self.precision, self.engines, self.threads
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Batches of at most `batch` rows; one takes `fixed` + `per_row` * rows seconds; alone, it has `wide_threads` (0: as always)."""
+
+    precision: str
+    engines: int
+    threads: int
+    wide_threads: int
+    batch: int
+    fixed: float
+    per_row: float
+    reason: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def throughput(self) -> float:
+        """Images a second, as measured when the plan was made."""
+        return next(t.throughput for t in self.trials if t.layout == self.layout and t.rows == self.batch)
+
+    @property
+    def layout(self) -> tuple[str, int, int]:
+        """Precision, engines, threads."""
+        return self.precision, self.engines, self.threads
+
+    @property
+    def grain(self) -> int:
+        """Rows whose computing outweighs handing them to an engine."""
+        return min(self.batch, max(1, round(GRAIN_SECONDS / self.per_row)))
+
+    def to_json(self) -> str:
+        """The plan as JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "Plan":
+        """Read `to_json`; raises ValueError, KeyError or TypeError for anything else."""
+        values = json.loads(text)
+        return Plan(**{**values, "trials": tuple(Trial(**trial) for trial in values["trials"])})
+
+
+def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) -> Plan:
+    """The highest throughput whose batches keep within `latency_target` seconds, in the smallest batch that comes near it.
+
+    Where no batch is that fast, the fastest one is taken and the reason says so. Raises ValueError without trials of busy engines.
+    """
+    alone = {trial.threads: trial.seconds for trial in trials if trial.engines == 1 and trial.rows == 1}
+    busy = [trial for trial in trials if trial.engines * trial.threads >= cores] or list(trials)
+    if not busy:
+        raise ValueError("no trials")
+    within = [trial for trial in busy if latency_target is None or trial.seconds <= latency_target]
+    best = max(within, key=lambda trial: trial.served) if within else min(busy, key=lambda trial: trial.seconds)
+    same = [trial for trial in within if trial.layout == best.layout and trial.served >= NEAR_BEST * best.served]
+    taken = min(same, key=lambda trial: trial.rows, default=best)
+    wide = widest(alone, best.threads)
+    fixed, per_row = fit([trial for trial in busy if trial.layout == best.layout])
+    return Plan(*best.layout, wide, taken.rows, fixed, per_row, explain(taken, busy, latency_target, bool(within)), tuple(trials))
+
+
+def widest(alone: dict[int, float], threads: int) -> int:
+    """Threads for a lone image, 0 if more of them than `threads` gain too little."""
+    if not alone or threads not in alone:
+        return 0
+    best = min(alone, key=lambda count: alone[count])
+    return best if best > threads and alone[best] <= WORTH_WIDE * alone[threads] else 0
+
+
+def fit(trials: Sequence[Trial]) -> tuple[float, float]:
+    """Least squares of seconds = a + c * rows, relative to the seconds, so that small batches count as much; a >= 0, c > 0."""
+    rows = np.array([trial.rows for trial in trials], float)
+    seconds = np.array([trial.seconds for trial in trials])
+    if len(trials) > 1:
+        matrix = np.stack([np.ones_like(rows), rows], axis=1) / seconds[:, None]
+        fixed, per_row = np.linalg.lstsq(matrix, np.ones_like(seconds), rcond=None)[0]
+        if fixed >= 0 and per_row > 0:
+            return float(fixed), float(per_row)
+    return 0.0, float(np.mean(seconds / rows))
+
+
+def explain(taken: Trial, busy: Sequence[Trial], latency_target: float | None, reached: bool) -> str:
+    """Why this one."""
+    others = {trial.layout: 0.0 for trial in busy if trial.layout != taken.layout}
+    for trial in busy:
+        if trial.layout in others:
+            others[trial.layout] = max(others[trial.layout], trial.throughput)
+    text = f"{taken.throughput:,.0f} images/s in batches of {taken.rows}, {1e3 * taken.seconds:.2f} ms each"
+    if latency_target is not None:
+        text += (
+            f"; within {1e3 * latency_target:g} ms"
+            if reached
+            else f"; no batch keeps within {1e3 * latency_target:g} ms, this is the fastest"
+        )
+    if others:
+        (precision, engines, threads), rate = max(others.items(), key=lambda item: item[1])
+        text += f"; next: {engines} x {threads} in {precision}, {rate:,.0f} images/s"
+    return text

@@ -1,0 +1,104 @@
+"""From the files of a version to the plan that serves it here."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnxruntime
+
+from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
+from resnet_server.errors import EngineError
+from resnet_server.planning.cache import PlanCache
+from resnet_server.planning.plan import Plan, Trial, choose
+from resnet_server.planning.trial import Task, layouts
+from resnet_server.repository import Candidate, Published
+from resnet_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 120.0  # to open the sessions of a large network
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, the precisions that ONNX Runtime refuses to open, and whether the plan was kept from before."""
+
+    plan: Plan
+    broken: dict[str, str]
+    cached: bool
+
+
+class Planner:
+    """Measures plans on one device, and keeps them."""
+
+    def __init__(self, settings: Settings, device: Device) -> None:
+        self._settings = settings
+        self._device = device
+        self._cache = PlanCache(settings.plan_cache) if settings.plan_cache is not None else None
+
+    @property
+    def cores(self) -> int:
+        """Cores to share out; a GPU counts as one."""
+        return 1 if self._device.provider == CUDA_PROVIDER else available_cores()
+
+    def plan(self, published: Published, candidates: Sequence[Candidate]) -> Planned:
+        """Return the best plan over the candidates' precisions; raise EngineError if none of them opens."""
+        key = self._key(candidates)
+        plan = self._cache.load(key) if self._cache else None
+        if plan is not None:
+            return Planned(plan, {}, cached=True)
+        trials, broken = self._try(published, candidates)
+        if not trials:
+            raise EngineError("; ".join(broken.values()) or "the trial found nothing")
+        plan = choose(trials, self._settings.latency_target, self.cores)
+        if self._cache and not broken:
+            self._cache.save(key, plan)
+        return Planned(plan, broken, cached=False)
+
+    def _try(self, published: Published, candidates: Sequence[Candidate]) -> tuple[list[Trial], dict[str, str]]:
+        spec, settings = published.manifest.input, self._settings
+        shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
+        files = {candidate.artifact.precision: str(candidate.path) for candidate in candidates}
+        device = (self._device.kind, self._device.provider, self._device.reason)
+        task = Task(files, device, shapes, settings.max_batch, spec.height, spec.width, settings.plan_seconds)
+        command = [sys.executable, "-m", "resnet_server.planning.trial"]
+        try:
+            result = subprocess.run(
+                command,
+                input=json.dumps(asdict(task)),
+                capture_output=True,
+                text=True,
+                timeout=settings.plan_seconds + GRACE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"plan: the trial did not end within {settings.plan_seconds + GRACE_SECONDS:g} s") from None
+        if result.returncode:
+            last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise EngineError(f"plan: the trial ended with status {result.returncode}: {last}")
+        found = json.loads(result.stdout)
+        return [Trial(**trial) for trial in found["trials"]], found["broken"]
+
+    def _key(self, candidates: Sequence[Candidate]) -> dict[str, object]:
+        settings = self._settings
+        return {
+            "files": sorted(candidate.artifact.sha256 for candidate in candidates),
+            "machine": [processor(), self.cores, self._device.provider, os.uname().machine],
+            "onnxruntime": onnxruntime.__version__,
+            "limits": [settings.engines, settings.threads, settings.max_batch, settings.latency_target],
+        }
+
+
+def processor() -> str:
+    """The processor as the system names it, with what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return os.uname().machine
+    facts = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return " ".join(sorted(set(facts)))

@@ -1,0 +1,142 @@
+"""Measuring plans, in a process of its own: what crashes or leaks there is gone afterwards.
+
+Reads a `Task` as JSON from stdin and writes what it found to stdout.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_server.engines.compute import Compute
+from resnet_server.engines.device import Device
+from resnet_server.engines.interface import EngineSpec, power_of_two_buckets
+from resnet_server.errors import EngineError
+from resnet_server.planning.plan import Trial
+
+FIRST_ROWS = 8
+HOPELESS = 1.4  # a precision so much slower than the fastest is not tried further
+LEAST_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Task:
+    """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials together."""
+
+    files: dict[str, str]
+    device: tuple[str, str, str]
+    layouts: tuple[tuple[int, int], ...]
+    max_batch: int
+    height: int
+    width: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trials, and the precisions that ONNX Runtime refuses, with the reason."""
+
+    trials: tuple[Trial, ...]
+    broken: dict[str, str]
+
+
+class Bench:
+    """Runs the trials of one task within its time."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._buckets = power_of_two_buckets(task.max_batch)
+        self._images = np.random.default_rng(0).integers(0, 256, (task.max_batch, task.height, task.width, 3), dtype=np.uint8)
+        self._ends = time.perf_counter() + task.seconds
+        self.trials: list[Trial] = []
+        self.broken: dict[str, str] = {}
+
+    def run(self) -> Found:
+        """The first layout in every precision, then what is worth it."""
+        first = self._task.layouts[0]
+        rows = min(FIRST_ROWS, self._task.max_batch)
+        share = self._task.seconds / (len(self._task.files) * (1 + len(self._task.layouts) * (1 + len(self._buckets))))
+        rates: dict[str, float] = {}
+        for precision in self._task.files:
+            try:
+                rates[precision] = self._measure(precision, first, self._open(precision, *first), rows, share).throughput
+            except EngineError as error:
+                self.broken[precision] = str(error)
+        worth = [precision for precision, rate in rates.items() if HOPELESS * rate >= max(rates.values())]
+        share *= len(self._task.files) / max(1, len(worth))
+        for layout in self._task.layouts:
+            for precision in sorted(worth, key=lambda name: -rates[name]):
+                self._measure_layout(precision, layout, share)
+        return Found(tuple(self.trials), self.broken)
+
+    def _measure_layout(self, precision: str, layout: tuple[int, int], share: float) -> None:
+        computes = self._open(precision, *layout)
+        known: Trial | None = None
+        if layout[0] > 1:
+            self._measure(precision, (1, layout[1]), computes[:1], 1, share)
+        for rows in self._buckets:
+            expected = known.seconds * rows / known.rows if known else 0.0
+            if known and (expected > 2 * share or time.perf_counter() + expected > self._ends):
+                return
+            known = self._measure(precision, layout, computes, rows, share)
+
+    def _open(self, precision: str, engines: int, threads: int) -> list[Compute]:
+        task = self._task
+        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, 0, task.max_batch, task.height, task.width, 0)
+        return [Compute(spec) for _ in range(engines)]
+
+    def _measure(self, precision: str, layout: tuple[int, int], computes: list[Compute], rows: int, seconds: float) -> Trial:
+        batches = [0] * len(computes)
+        barrier = threading.Barrier(len(computes) + 1)
+
+        def work(index: int) -> None:
+            computes[index].run(self._images, rows, False)
+            barrier.wait()
+            ends = time.perf_counter() + max(LEAST_SECONDS, seconds)
+            while time.perf_counter() < ends or not batches[index]:
+                computes[index].run(self._images, rows, False)
+                batches[index] += 1
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(computes))]
+        for thread in threads:
+            thread.start()
+        barrier.wait()
+        started = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        elapsed = time.perf_counter() - started
+        trial = Trial(precision, *layout, rows, elapsed * len(computes) / sum(batches))
+        self.trials = [*(t for t in self.trials if (t.layout, t.rows) != (trial.layout, rows)), trial]
+        return trial
+
+
+def layouts(cores: int, engines: int | None, threads: int | None) -> Iterator[tuple[int, int]]:
+    """Engines x threads that use all cores, the most engines first; what is given is kept."""
+    if engines and threads:
+        yield engines, threads
+        return
+    if engines or threads:
+        other = max(1, cores // (engines or threads or 1))
+        yield (engines, other) if engines else (other, threads or 1)
+        return
+    count = cores
+    while count >= 1:
+        yield count, max(1, cores // count)
+        count //= 2
+
+
+def main() -> None:
+    """Run the task on stdin."""
+    values: dict[str, Any] = json.load(sys.stdin)
+    found = Bench(Task(**values)).run()
+    json.dump({"trials": [asdict(trial) for trial in found.trials], "broken": found.broken}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Engines killed under load, and a server killed outright: no wrong or lost answer, and nothing left behind."""
+
+import asyncio
+import os
+import random
+import selectors
+import signal
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from resnet_client import AsyncClient, ClientError
+from resnet_models.sample import load_sample
+from serving import RunningServer, running_server
+
+KILL_AFTER = (100, 200, 300)  # answers
+ENOUGH = 500
+CALLERS = 12
+
+
+def engines_of(server: RunningServer) -> list[int]:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"resnet_server.engines.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+async def test_engines_killed_under_load_cost_their_batch_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+    images = load_sample().images[:64]
+    with running_server(repository, tmp_path / "log", "--engines", "2", "--threads", "1") as server:
+        async with AsyncClient(server.url) as client:
+            expected = await client.infer(images)
+            answered, failures, kills = 0, 0, 0
+
+            def kill_one() -> None:
+                nonlocal kills
+                os.kill(engines_of(server)[0], signal.SIGKILL)
+                kills += 1
+
+            async def ask(seed: int) -> None:
+                nonlocal answered, failures
+                rng = random.Random(seed)
+                while answered < ENOUGH:
+                    start, count = rng.randrange(56), rng.choice((1, 1, 3, 8))
+                    try:
+                        logits = await client.infer(images[start : start + count])
+                    except ClientError as error:
+                        assert error.status is grpc.StatusCode.UNAVAILABLE, error
+                        failures += 1
+                    else:
+                        np.testing.assert_allclose(logits, expected[start : start + count], atol=1e-3)
+                        answered += 1
+                        if answered in KILL_AFTER:
+                            kill_one()
+
+            await asyncio.gather(*(ask(seed) for seed in range(CALLERS)))
+            assert kills == len(KILL_AFTER)
+            assert failures <= kills * CALLERS  # at most a running batch each
+            np.testing.assert_allclose(await client.infer(images), expected, atol=1e-3)
+        assert f"{kills}.0" in "".join(line for line in scrape(server) if line.startswith("resnet_engine_restarts_total"))
+        assert server.terminate() == 0
+
+
+def scrape(server: RunningServer) -> list[str]:
+    import urllib.request
+
+    with urllib.request.urlopen(server.metrics_url) as page:  # noqa: S310  # http, from the fixture
+        lines: list[str] = page.read().decode().splitlines()
+    return lines
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_server(how: signal.Signals, repository: Path, tmp_path: Path) -> None:
+    shared_before = set(Path("/dev/shm").iterdir())  # noqa: S108
+    with running_server(repository, tmp_path / "log") as server:
+        engines = engines_of(server)
+        assert engines
+        server.process.send_signal(how)
+        server.process.wait(30)
+        for pid in engines:
+            wait_for_end(pid)
+    assert set(Path("/dev/shm").iterdir()) <= shared_before  # noqa: S108
+
+
+def wait_for_end(pid: int) -> None:
+    """Return once the process has ended; fail after 10 s."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(handle, selectors.EVENT_READ)
+            assert selector.select(10), f"engine {pid} outlived its server"
+    finally:
+        os.close(handle)

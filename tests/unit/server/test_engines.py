@@ -1,0 +1,130 @@
+"""Engines on real ONNX Runtime: both kinds answer alike, and a process that dies comes back and leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from resnet_models.sample import load_sample
+from resnet_server.engines.device import CPU_PROVIDER, Device
+from resnet_server.engines.in_process import InProcessEngine
+from resnet_server.engines.interface import EngineSpec, Outcome
+from resnet_server.engines.process import ProcessEngine
+from resnet_server.errors import EngineDiedError, EngineError
+from resnet_server.replay import compute
+
+KINDS = [InProcessEngine, ProcessEngine]
+AnyEngine = InProcessEngine | ProcessEngine
+
+
+@pytest.fixture
+def spec(repository: Path) -> EngineSpec:
+    path = repository / "resnet20" / "1" / "model.fp32.onnx"
+    return EngineSpec(path, Device("cpu", CPU_PROVIDER, "test"), 1, 0, 8, 32, 32, 10)
+
+
+@asynccontextmanager
+async def opened(engine: AnyEngine) -> AsyncIterator[AnyEngine]:
+    try:
+        await engine.open()
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_rows_come_back_in_order_whatever_parts_they_came_in(kind: Callable[[EngineSpec], AnyEngine], spec: EngineSpec) -> None:
+    images = load_sample().images[:5]
+    async with opened(kind(spec)) as engine:
+        whole = await compute(engine, images)
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        engine.start([images[:2], images[2:3], images[3:]], 5, False, ended.set_result)
+        outcome = await ended
+        assert outcome.logits is not None
+        np.testing.assert_array_equal(outcome.logits, whole)
+        assert outcome.seconds > 0
+        each = np.concatenate([await compute(engine, image[None]) for image in images])
+        np.testing.assert_allclose(each, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_file_that_onnx_runtime_refuses_is_an_error_at_open(
+    kind: Callable[[EngineSpec], AnyEngine], spec: EngineSpec, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(EngineError, match=r"broken\.onnx: ONNX Runtime cannot load it"):
+        async with opened(kind(replace(spec, path=tmp_path / "broken.onnx"))):
+            pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_session_that_would_fall_back_to_another_device_is_an_error(
+    kind: Callable[[EngineSpec], AnyEngine], spec: EngineSpec
+) -> None:
+    with pytest.raises(EngineError, match="asked for MadeUpProvider, but ONNX Runtime fell back to CPUExecutionProvider"):
+        async with opened(kind(replace(spec, device=Device("cpu", "MadeUpProvider", "test")))):
+            pass
+
+
+async def test_two_batches_lie_ready_and_a_kill_fails_only_the_one_that_ran(spec: EngineSpec) -> None:
+    images = load_sample().images[:8]
+    restarts, back = 0, asyncio.Event()
+
+    def on_restart() -> None:
+        nonlocal restarts
+        restarts += 1
+
+    engine = ProcessEngine(spec, on_restart)
+    async with opened(engine):
+        engine.watch(back.set)
+        right = await compute(engine, images)
+        first = engine.pid
+        os.kill(first, signal.SIGSTOP)  # so that both are certain to be there when it dies
+        loop = asyncio.get_running_loop()
+        ends: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in range(2)]
+        for end in ends:
+            engine.start([images], 8, False, end.set_result)
+        os.kill(first, signal.SIGKILL)
+        running, waiting = await asyncio.gather(*ends)
+        assert isinstance(running.error, EngineDiedError)
+        assert "status -9" in str(running.error)
+        assert (running.begun, waiting.begun) == (True, False)
+        assert not engine.ready
+        await asyncio.wait_for(back.wait(), 30)
+        assert restarts == 1
+        assert engine.pid not in (0, first)
+        np.testing.assert_array_equal(await compute(engine, images), right)
+    assert engine.pid == 0
+
+
+async def test_an_engine_that_dies_again_and_again_is_started_less_and_less_often(spec: EngineSpec) -> None:
+    now = asyncio.get_running_loop().time
+    died: list[float] = []
+    engine = ProcessEngine(spec, lambda: died.append(now()))
+    async with opened(engine):
+        pauses = []
+        for _ in range(3):
+            back, pause = asyncio.Event(), engine.back_off
+            engine.watch(back.set)
+            os.kill(engine.pid, signal.SIGKILL)
+            await asyncio.wait_for(back.wait(), 30)
+            assert now() - died[-1] >= pause
+            pauses.append(pause)
+        assert pauses == sorted(set(pauses))
+        assert pauses[2] == 4 * pauses[0]
+
+
+async def test_closing_ends_the_process_and_frees_the_memory(spec: EngineSpec) -> None:
+    held = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # pathlib would hold one open itself
+    engine = ProcessEngine(spec)
+    async with opened(engine):
+        pid = engine.pid
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert len(os.listdir("/proc/self/fd")) == held  # noqa: PTH208

@@ -1,0 +1,85 @@
+"""Plans: the choice among trials, what is kept of it, and the command that shows it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from resnet_server.planning.cache import PlanCache
+from resnet_server.planning.plan import Plan, Trial, choose
+from resnet_server.planning.trial import layouts
+
+TRIALS = [
+    *(Trial("fp32", 2, 1, rows, 1e-3 * rows + 0.1e-3) for rows in (1, 8, 64)),
+    *(Trial("fp32", 1, 2, rows, 0.7e-3 * rows + 0.1e-3) for rows in (1, 8, 64)),
+    *(Trial("int8", 2, 1, rows, 0.4e-3 * rows + 0.1e-3) for rows in (1, 8, 64)),
+]
+
+
+def test_the_highest_throughput_wins_in_the_smallest_batch_that_comes_near() -> None:
+    plan = choose(TRIALS, None, 2)
+    assert (plan.layout, plan.batch) == (("int8", 2, 1), 64)
+    assert [plan.fixed, plan.per_row] == pytest.approx([0.1e-3, 0.4e-3])
+    assert plan.throughput == pytest.approx(2 * 64 / 25.7e-3)
+    assert "next: 2 x 1 in fp32" in plan.reason
+    assert choose([trial for trial in TRIALS if trial.precision == "fp32"], None, 2).batch == 8
+
+
+def test_a_latency_target_bounds_the_batch() -> None:
+    plan = choose(TRIALS, 5e-3, 2)
+    assert (plan.layout, plan.batch) == (("int8", 2, 1), 8)
+    assert "within 5 ms" in plan.reason
+
+
+def test_a_target_nobody_reaches_takes_the_fastest_and_says_so() -> None:
+    plan = choose(TRIALS, 1e-4, 2)
+    assert (plan.precision, plan.batch) == ("int8", 1)
+    assert "no batch keeps within 0.1 ms" in plan.reason
+
+
+def test_a_lone_image_takes_all_cores_where_that_is_measured_to_pay() -> None:
+    alone = Trial("fp32", 1, 1, 1, 1.1e-3)
+    trials = [*TRIALS[:6], alone]
+    assert choose(trials, None, 2).wide_threads == 2
+    slow = [replace(trial, seconds=1.6 * trial.seconds) if trial.threads == 2 else trial for trial in trials]
+    assert choose(slow, None, 2).wide_threads == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "engines", "threads", "expected"),
+    [
+        (4, None, None, [(4, 1), (2, 2), (1, 4)]),
+        (2, 1, None, [(1, 2)]),
+        (2, None, 2, [(1, 2)]),
+        (2, 3, 2, [(3, 2)]),
+        (1, None, None, [(1, 1)]),
+    ],
+)
+def test_layouts_use_all_cores_and_keep_what_is_given(
+    cores: int, engines: int | None, threads: int | None, expected: list[tuple[int, int]]
+) -> None:
+    assert list(layouts(cores, engines, threads)) == expected
+
+
+def test_a_plan_is_kept_by_its_key(tmp_path: Path) -> None:
+    cache, plan = PlanCache(tmp_path / "plans"), choose(TRIALS, None, 2)
+    key: dict[str, object] = {"files": ["ab"], "onnxruntime": "1.27"}
+    assert cache.load(key) is None
+    cache.save(key, plan)
+    assert cache.load(key) == plan
+    assert cache.load({**key, "onnxruntime": "1.28"}) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"trials": 3}', json.dumps({"precision": "fp32"})])
+def test_a_damaged_plan_is_measured_again(text: str, tmp_path: Path) -> None:
+    cache = PlanCache(tmp_path)
+    cache.path({}).write_text(text)
+    assert cache.load({}) is None
+    cache.save({}, choose(TRIALS, None, 2))
+    assert isinstance(cache.load({}), Plan)
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    PlanCache(tmp_path / "file" / "plans").save({}, choose(TRIALS, None, 2))
+    assert "cannot be written" in caplog.text
