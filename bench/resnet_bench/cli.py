@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resnet_bench.depths import Comparison, Plan, find_subjects
 from resnet_bench.errors import BenchError
+from resnet_bench.limit.command import limit
 from resnet_bench.schema import Report, this_machine
 from resnet_bench.server_process import Target, started
 from resnet_bench.table import depth_table
@@ -40,6 +41,9 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 @click.version_option(package_name="resnet-serving")
 def main() -> None:
     """Compare published networks by latency, throughput, accuracy and cost."""
+
+
+main.add_command(limit)
 
 
 @main.command()

@@ -1,0 +1,1 @@
+"""How close the server comes to the machine's limit: `limit`, `soak` and `overload`."""

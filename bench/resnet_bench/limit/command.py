@@ -1,0 +1,56 @@
+"""`resnet-bench limit`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from resnet_bench.limit.grid import Budget, Grid, Work
+from resnet_bench.limit.options import Names, NumberList, available_cores, finish, one_line_errors, with_progress
+from resnet_bench.limit.published import names_in
+from resnet_bench.limit.results import LimitReport
+from resnet_bench.limit.table import limit_markdown, limit_table
+from resnet_bench.schema import this_machine
+
+PRECISIONS = click.Choice(["auto", "fp32", "fp16", "int8"])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--repository", type=click.Path(path_type=Path), required=True, help="Published models.")
+@click.option("--models", type=Names(), default="", help="Comma-separated names  [default: all]")
+@click.option("--precision", type=PRECISIONS, default="auto", help="Of server and raw alike; auto: as the server chooses.")
+@click.option("--in-flight", type=NumberList(), default="1,16,64,256", help="Calls open at any time.")
+@click.option("--rows", type=NumberList(), default="1,8,32", help="Images a call.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Of server and raw alike.")
+@click.option("--duration", type=click.FloatRange(0.1), default=3.0, help="Seconds of each measurement.")
+@click.option("--repeats", type=click.IntRange(1), default=3, help="Raw and served in turn.")
+@click.option("--allow-uncertified", is_flag=True, help="Measure networks whose certificate does not hold, too.")
+@click.option("--out", type=FOLDER, help="Folder for limit.json and limit.md.")
+def limit(
+    repository: Path,
+    models: tuple[str, ...],
+    precision: str,
+    in_flight: tuple[int, ...],
+    rows: tuple[int, ...],
+    device: str,
+    duration: float,
+    repeats: int,
+    allow_uncertified: bool,
+    out: Path | None,
+) -> None:
+    """Compare the server with raw in-process ONNX Runtime on the same cores, under closed-loop load from h2load."""
+    loads = tuple((open_calls, images) for images in rows for open_calls in in_flight)
+    options = ("--device", device, *(("--allow-uncertified",) if allow_uncertified else ()))
+    with one_line_errors():
+        works = tuple(Work(repository, name, precision, loads) for name in models or names_in(repository))
+        report = measure(works, Budget(repeats, duration, available_cores(), options))
+        finish(report, limit_table(report), limit_markdown(report), report.problems, report.complete, out, "limit")
+
+
+def measure(works: tuple[Work, ...], budget: Budget) -> LimitReport:
+    """Run the grid; an interrupted one gives what was measured."""
+    grid = Grid(works, budget)
+    complete = with_progress(grid.measure, grid.steps)
+    command = " ".join(["resnet-bench", *sys.argv[1:]])
+    return LimitReport(command, this_machine(budget.cores), budget.repeats, budget.seconds, grid.cells(), tuple(grid.problems), complete)

@@ -1,0 +1,58 @@
+"""Our server for a benchmark: started on one network, with its addresses and processes at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from resnet_proto import classifier_pb2 as pb
+from resnet_proto.classifier_pb2_grpc import ClassifierStub
+
+from resnet_bench.errors import BenchError
+from resnet_bench.limit.call import status_of
+from resnet_bench.limit.processes import free_port
+from resnet_bench.server_process import started
+
+CONNECT_SECONDS = 10.0
+LARGEST_QUEUE = 2048  # the server's default
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where it listens, its process, and the precision it chose."""
+
+    url: str
+    metrics_url: str
+    pid: int
+    precision: str
+    provider: str
+
+
+@contextmanager
+def serving(repository: Path, model: str, precision: str, rows_at_once: int, extra: tuple[str, ...] = ()) -> Iterator[Serving]:
+    """Start the server on one network; its queue holds `rows_at_once`, since a closed loop never sends more.
+
+    An uncertified network (random weights) is served too, which the server logs. Raises BenchError if it does not start.
+    """
+    metrics_port = free_port()
+    options = ("--models", model, "--precision", precision, "--metrics-port", str(metrics_port), *extra)
+    queue = ("--max-queue-rows", str(rows_at_once)) if rows_at_once > LARGEST_QUEUE else ()
+    with started(repository, (*options, *queue)) as target:
+        if target.pid is None:
+            raise BenchError("server: its process is not known")
+        served = _ask(target.url, model)
+        yield Serving(target.url, f"http://127.0.0.1:{metrics_port}/metrics", target.pid, served.precision, served.provider)
+
+
+def _ask(url: str, model: str) -> pb.ServedModel:
+    with grpc.insecure_channel(url) as channel:
+        try:
+            models = ClassifierStub(channel).ListModels(pb.ListModelsRequest(), timeout=CONNECT_SECONDS, wait_for_ready=True).models
+        except grpc.RpcError as error:
+            raise BenchError(f"server: it does not list its models: {status_of(error)}") from None
+    found = next((served for served in models if served.name == model and served.state == pb.ServedModel.STATE_READY), None)
+    if found is None:
+        reason = next((served.reason for served in models if served.name == model), "it is not there")
+        raise BenchError(f"models: {model} is not served: {reason}")
+    return found
