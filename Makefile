@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REPOSITORY ?= .demo/repository
 
-.PHONY: install demo test lint proto bench serve clean
+.PHONY: install demo test lint proto bench serve compose-test lock clean
 
 install: $(STAMP)
 
@@ -41,6 +41,15 @@ lint: $(STAMP)
 
 proto: $(STAMP)
 	proto/generate.sh
+
+# Needs Docker with compose v2; builds, starts, checks and removes a stack of its own.
+compose-test: $(STAMP)
+	$(BIN)/python -m deploy.check
+
+# Pins what the images install; uv is only needed for this.
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python deploy/lock.py
 
 clean:
 	rm -rf $(VENV) .demo build dist
