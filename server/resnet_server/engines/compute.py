@@ -2,14 +2,16 @@
 
 from typing import Any
 
+from resnet_server.engines.cuda import open_cuda
 from resnet_server.engines.device import CUDA_PROVIDER
 from resnet_server.engines.interface import EngineSpec, Images, Logits
-from resnet_server.engines.session import open_session
+from resnet_server.engines.padded import PaddedCompute
+from resnet_server.engines.session import CPU, Provider, open_session
 from resnet_server.errors import EngineError
 
 
 class Compute:
-    """Runs batches of up to `spec.max_rows` rows on the calling thread.
+    """Runs batches of up to `spec.max_rows` rows on the calling thread, which should always be the same.
 
     On CUDA every bucket has a session of its own, since a convolution keeps one cuDNN plan and rebuilds it for another batch
     shape (onnxruntime#23006), and batches are padded up to their bucket. On CPU any size runs as it is.
@@ -17,27 +19,47 @@ class Compute:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
-        self.pads = spec.device.provider == CUDA_PROVIDER
-        shared = None if self.pads else open_session(spec.path, spec.device, spec.threads)
-        self._sessions: dict[int, Any] = {b: shared or open_session(spec.path, spec.device, spec.threads) for b in spec.buckets}
-        self._wide: Any = open_session(spec.path, spec.device, spec.wide_threads) if spec.wide_threads else None
+        self.padded: PaddedCompute | None = None
+        self._session: Any = None
+        self._wide: Any = None
+        if spec.device.provider == CUDA_PROVIDER:
+            self.padded = open_cuda(spec)
+            return
+        wanted: Provider = (spec.device.provider, {})
+        providers = [CPU] if wanted == CPU else [wanted, CPU]
+        self._session = open_session(spec.path, providers, spec.threads)
+        self._wide = open_session(spec.path, providers, spec.wide_threads) if spec.wide_threads else None
 
     def warm_up(self, slot: Images) -> None:
-        """Run every bucket of `slot` once, so that no request pays for a first run; raise EngineError if one fails."""
+        """Run every bucket of `slot` once, so that no request pays for a first run; raise EngineError if one fails.
+
+        On CUDA the fastest way to run each is sought, too, which overwrites `slot`.
+        """
+        if self.padded is not None:
+            self.padded.warm_up(slot)
+            return
         for bucket in self.spec.buckets:
             self.run(slot, bucket, wide=False)
             if self._wide is not None:
                 self.run(slot, bucket, wide=True)
 
+    def pin(self, slot: Images) -> None:
+        """Make copies from `slot` to a GPU faster; `warm_up` does it for its own. Nothing to do on CPU."""
+        if self.padded is not None:
+            self.padded.pin(slot)
+
+    def unpin(self, slot: Images) -> None:
+        """Undo `pin`, before the memory of `slot` goes away."""
+        if self.padded is not None:
+            self.padded.unpin(slot)
+
     def run(self, slot: Images, rows: int, wide: bool) -> Logits:
         """Compute the first `rows` of UINT8 [>= bucket, h, w, 3] to FP32 [rows, classes]; raise EngineError if it fails."""
-        if wide and self._wide is not None:
-            session, size = self._wide, rows
-        else:
-            bucket = next(bucket for bucket in self.spec.buckets if bucket >= rows)
-            session, size = self._sessions[bucket], bucket if self.pads else rows
+        if self.padded is not None:
+            return self.padded.run(slot, rows)
+        session = self._wide if wide and self._wide is not None else self._session
         try:
-            logits: Logits = session.run(["logits"], {"image": slot[:size]})[0]
+            logits: Logits = session.run(["logits"], {"image": slot[:rows]})[0]
         except Exception as error:  # ONNX Runtime's own exception types are not public
             raise EngineError(f"ONNX Runtime failed on {rows} rows: {' '.join(str(error).split())}") from None
-        return logits[:rows]
+        return logits

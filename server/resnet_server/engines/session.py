@@ -1,20 +1,26 @@
 """Opening an ONNX Runtime session the way this server runs it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
-from resnet_server.engines.device import CPU_PROVIDER, CUDA_PROVIDER, Device
+from resnet_server.engines.device import CPU_PROVIDER
 from resnet_server.errors import EngineError
 
-WARNING_SEVERITY, ERROR_SEVERITY = 2, 3
+ERROR_SEVERITY = 3
+
+Provider = tuple[str, dict[str, str]]
+CPU: Provider = (CPU_PROVIDER, {})
 
 
-def open_session(path: Path, device: Device, threads: int) -> Any:
-    """Open `path` on `device` with `threads` intra-op threads; raise EngineError if it cannot, or fell back to CPU.
+def open_session(path: Path, providers: Sequence[Provider], threads: int) -> Any:
+    """Open `path` on the first of `providers`, with `threads` intra-op threads on the CPU.
 
-    Spinning is off: engines, the event loop and other models share the cores.
+    The others take the nodes that the first cannot compute; where CPU is not among them, none may be left for it. Raises
+    EngineError if the file does not open so, or if ONNX Runtime fell back to another provider. Spinning is off: engines, the
+    event loop and other models share the cores.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -22,19 +28,16 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = ERROR_SEVERITY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if CPU not in providers:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    there = [provider for provider in providers if provider[0] in onnxruntime.get_available_providers()]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=_providers(device))
+        # its own fallback would print to stdout and go on, on the CPU
+        session = onnxruntime.InferenceSession(str(path), options, providers=there, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a type of its own for every kind of defect
         raise EngineError(f"{path.name}: ONNX Runtime cannot load it: {' '.join(str(error).split())}") from None
     used = session.get_providers()[0]
-    if used != device.provider:
-        raise EngineError(f"{path.name}: asked for {device.provider}, but ONNX Runtime fell back to {used}")
+    if used != providers[0][0]:
+        raise EngineError(f"{path.name}: asked for {providers[0][0]}, but ONNX Runtime fell back to {used}")
+    session.disable_fallback()
     return session
-
-
-def _providers(device: Device) -> list[Any]:
-    if device.provider == CUDA_PROVIDER:
-        # HEURISTIC finds a plan without minutes of search; TF32 breaks fp32 parity by 0.3 in logits (onnxruntime#19288).
-        cuda = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-        return [(CUDA_PROVIDER, cuda), CPU_PROVIDER]
-    return [CPU_PROVIDER]

@@ -1,0 +1,152 @@
+"""Padding, bound buffers and page-locked slots: the lines that run on a GPU, on real ONNX Runtime with buffers on the CPU."""
+
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from resnet_models.sample import load_sample
+from resnet_server.engines.binding import BoundSession
+from resnet_server.engines.driver import DriverError
+from resnet_server.engines.interface import Images, Logits
+from resnet_server.engines.padded import PaddedCompute
+from resnet_server.engines.session import CPU, open_session
+from resnet_server.engines.tactics import Bound, Change, Tactic
+from resnet_server.errors import EngineError
+
+BUCKETS = (1, 2, 4, 6)
+GRAPH: Change = lambda tactic: replace(tactic, graph=True)  # noqa: E731
+
+
+@pytest.fixture
+def path(repository: Path) -> Path:
+    return repository / "resnet20" / "1" / "model.fp32.onnx"
+
+
+@pytest.fixture
+def slot() -> Images:
+    return load_sample().images[: BUCKETS[-1]].copy()
+
+
+class Pages:
+    """Locks no pages, but keeps the books."""
+
+    def __init__(self, error: DriverError | None = None) -> None:
+        self.error = error
+        self.locked: list[int] = []
+        self.attempts = 0
+
+    def lock(self, slot: Images) -> Callable[[], None]:
+        self.attempts += 1
+        if self.error is not None:
+            raise self.error
+        self.locked.append(slot.ctypes.data)
+        return lambda: self.locked.remove(slot.ctypes.data)
+
+
+def padded(
+    path: Path, *changes: Change, change_bound: Callable[[Bound], Bound] = lambda bound: bound, pages: Pages | None = None
+) -> PaddedCompute:
+    def open_bound(rows: int, tactic: Tactic) -> Bound:
+        bound = BoundSession(open_session(path, [CPU], 1), rows, 32, 32, ("cpu", 0))
+        return bound if tactic == Tactic() else change_bound(bound)
+
+    return PaddedCompute(BUCKETS, open_bound, changes, 1e-3, (pages or Pages()).lock)
+
+
+def expected(path: Path, images: Images) -> Logits:
+    logits: Logits = open_session(path, [CPU], 1).run(["logits"], {"image": images})[0]
+    return logits
+
+
+def test_every_number_of_rows_gives_what_it_gives_without_padding(path: Path, slot: Images) -> None:
+    compute, right = padded(path), expected(path, slot)
+    for rows in (6, 1, 5, 2, 3, 4, 1, 6):  # up and down: no bucket may keep what another left
+        mixed = slot.copy()
+        mixed[rows:] = 255  # what an earlier batch left behind
+        found = compute.run(mixed, rows)
+        assert found.shape == (rows, 10)
+        np.testing.assert_allclose(found, right[:rows], atol=1e-4)
+
+
+def test_logits_are_the_callers_own(path: Path, slot: Images) -> None:
+    compute = padded(path)
+    first = compute.run(slot, 4)
+    kept = first.copy()
+    compute.run(slot[::-1].copy(), 4)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_warming_up_finds_a_tactic_for_every_bucket_once(path: Path, slot: Images, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    opened: list[Bound] = []
+
+    def note(bound: Bound) -> Bound:
+        opened.append(bound)
+        return bound
+
+    compute, right = padded(path, GRAPH, change_bound=note), expected(path, slot)
+    scratch = slot.copy()
+    compute.warm_up(scratch)
+    assert tuple(compute.tactics) == BUCKETS
+    assert len(opened) == len(BUCKETS)
+    assert [record.getMessage().split(" in ")[0] for record in caplog.records] == [
+        f"tactics: batch {rows} runs with {compute.tactics[rows]}" for rows in BUCKETS
+    ]
+    compute.warm_up(scratch)
+    assert len(opened) == len(BUCKETS)
+    np.testing.assert_allclose(compute.run(slot, 5), right[:5], atol=1e-4)
+
+
+def test_a_tactic_that_computes_something_else_never_serves(path: Path, slot: Images, caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong:
+        def run(self, images: Images) -> Logits:
+            return np.zeros((len(images), 10), np.float32)
+
+    compute, right = padded(path, GRAPH, change_bound=lambda _: Wrong()), expected(path, slot)
+    compute.warm_up(slot.copy())
+    assert set(compute.tactics.values()) == {Tactic()}
+    assert "tactics: CUDA graph is not used: at batch 6 it is off by" in caplog.text
+    np.testing.assert_allclose(compute.run(slot, 6), right, atol=1e-4)
+
+
+def test_a_slot_is_locked_once_and_unlocked_when_asked_or_at_the_end(path: Path, slot: Images) -> None:
+    pages = Pages()
+    compute, other = padded(path, pages=pages), slot.copy()
+    compute.warm_up(slot)
+    compute.pin(slot)
+    compute.pin(other)
+    assert pages.locked == [slot.ctypes.data, other.ctypes.data]
+    compute.unpin(other)
+    compute.unpin(other)
+    assert pages.locked == [slot.ctypes.data]
+    del compute
+    gc.collect()
+    assert pages.locked == []
+
+
+def test_a_slot_that_cannot_be_locked_still_serves(path: Path, slot: Images, caplog: pytest.LogCaptureFixture) -> None:
+    pages = Pages(DriverError("cuMemHostRegister_v2 failed with CUDA error 712"))
+    compute, right = padded(path, pages=pages), expected(path, slot)
+    compute.pin(slot)
+    compute.pin(slot)
+    assert pages.attempts == 1
+    assert f"slots: {slot.nbytes} bytes stay unlocked, copies to the GPU are slower: cuMemHostRegister_v2 failed" in caplog.text
+    np.testing.assert_allclose(compute.run(slot, 2), right[:2], atol=1e-4)
+    compute.unpin(slot)
+
+
+def test_a_bound_session_takes_exactly_its_rows(path: Path, slot: Images) -> None:
+    bound = BoundSession(open_session(path, [CPU], 1), 2, 32, 32, ("cpu", 0))
+    with pytest.raises(EngineError, match="3 images for a session bound to 2 rows"):
+        bound.run(slot[:3])
+    with pytest.raises(EngineError, match=r"ONNX Runtime failed on 2 rows: .*does not match the size"):
+        bound.run(np.zeros((2, 16, 16, 3), np.uint8))
+
+
+def test_buffers_on_a_device_that_is_not_there_are_an_engine_error(path: Path) -> None:
+    with pytest.raises(EngineError, match="buffers for 2 rows on toaster:0: Unsupported device type: toaster"):
+        BoundSession(open_session(path, [CPU], 1), 2, 32, 32, ("toaster", 0))
