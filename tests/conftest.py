@@ -41,7 +41,7 @@ def shared() -> Path:
 def repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with resnet20 as the command line publishes it; tests must not change it."""
     folder = tmp_path_factory.mktemp("published") / "repository"
-    command = [sys.executable, "-m", "resnet_export", "publish", str(pretrained), "--repository", str(folder)]
+    command = [sys.executable, "-m", "resnet_export", "publish", str(pretrained), "--repository", str(folder), "--no-profile"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder

@@ -4,43 +4,39 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version as package_version
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Self
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
+    Metric,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
     start_http_server,
 )
-from resnet_proto import classifier_pb2, open_inference_pb2
-from resnet_proto.classifier_pb2_grpc import add_ClassifierServicer_to_server
 
+from resnet_server.assembly import assemble
 from resnet_server.engines.device import available_cores, pick_device
+from resnet_server.engines.process import ProcessEngine
 from resnet_server.errors import ServingError, StartError
-from resnet_server.loading import Loader
+from resnet_server.event_loop import settle_memory
+from resnet_server.frontends.handoff import Handoff
+from resnet_server.frontends.merged import MergedCollector
+from resnet_server.frontends.port import SharedPort
+from resnet_server.frontends.supervisor import FrontEnds
+from resnet_server.listener import Listener
+from resnet_server.loading import Loaded, Loader, resident_bytes
 from resnet_server.metrics import Metrics
 from resnet_server.registry import Refused, Registry
 from resnet_server.repository import Published, scan
-from resnet_server.services.classifier import ClassifierService
-from resnet_server.services.inference import InferenceService
-from resnet_server.services.status import Border
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SERVICES = (
-    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
-    classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
-)
+CORES_A_FRONT_END = 8
+"""One Python process takes in what about eight cores of a small network's engines compute (docs/decisions/0004)."""
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -61,7 +57,7 @@ class App:
         self.registry = Registry()
         self.grpc_port = 0
         self.metrics_port = 0
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the package has no stubs for it
+        self._front_ends: FrontEnds | None = None
         self._exit = contextlib.AsyncExitStack()
         self._stop = asyncio.Event()
 
@@ -95,17 +91,21 @@ class App:
             allow_uncertified=settings.allow_uncertified,
         )
         metrics = self._open_metrics()
-        server = await self._open_listener(metrics)
-        await self._load(Loader(settings, device, metrics), metrics, found)
-        await self._listen(server)
+        loader = Loader(settings, device, metrics)
+        count = front_end_count(settings, available_cores(), loader.in_process)
+        if count == 1:
+            await self._serve_here(loader, metrics, found)
+        else:
+            await self._serve_apart(count, loader, metrics, found)
+        settle_memory()
 
     def _open_metrics(self) -> Metrics:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time beside every counter doubles the page
-        registry = CollectorRegistry()
+        own, page = CollectorRegistry(), CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
+            collector(registry=own)
+        page.register(MergedCollector(own.collect, self._front_end_families))
         try:
-            httpd, thread = start_http_server(self.settings.metrics_port, self.settings.host, registry)
+            httpd, thread = start_http_server(self.settings.metrics_port, self.settings.host, page)
         except OSError as error:
             raise StartError(f"metrics-port: {self.settings.metrics_port} cannot be opened: {error.strerror}") from None
         self.metrics_port = httpd.server_port
@@ -115,35 +115,46 @@ class App:
             httpd.server_close()
             thread.join()
 
-        self._exit.callback(stop)
-        return Metrics(registry)
+        self._exit.push_async_callback(asyncio.to_thread, stop)
+        return Metrics(own)
 
-    async def _open_listener(self, metrics: Metrics) -> grpc.aio.Server:
-        """Bind the port before the models load, so that a port in use is known at once; serving begins in `_listen`."""
-        limit = self.settings.max_message_bytes
-        options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit), ("grpc.so_reuseport", 0)]
-        server = grpc.aio.server(options=options)
-        border = Border(metrics, time.monotonic)
-        decoders = ThreadPoolExecutor(available_cores(), "decode")
-        self._exit.callback(decoders.shutdown, wait=True, cancel_futures=True)
-        classifier = ClassifierService(self.registry, border, decoders, self.settings.max_image_pixels, time.monotonic)
-        InferenceService(self.registry, border, package_version("resnet-serving")).add_to(server)
-        add_ClassifierServicer_to_server(classifier, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        address = f"{self.settings.host}:{self.settings.grpc_port}"
-        try:
-            self.grpc_port = server.add_insecure_port(address)
-        except RuntimeError:
-            raise StartError(f"grpc-port: {address} cannot be opened; is another server running there?") from None
-        return server
+    def _front_end_families(self) -> list[Metric]:
+        return self._front_ends.families() if self._front_ends is not None else []
 
-    async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
+    async def _serve_here(self, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
+        """Answer calls in this process."""
+        listener = Listener(self.settings, self.registry, metrics)
+        self._exit.callback(listener.abandon)
+        self.grpc_port = listener.port
+        for loaded in await self._load(loader, metrics, found):
+            self.registry.ready.append(assemble(loaded.facts, loaded.engines, self.settings, metrics))
+        await listener.start()
+        self._exit.push_async_callback(listener.close)
+
+    async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
+        """Answer calls in `count` processes that share the port and the engines."""
+        port = SharedPort(self.settings.host, self.settings.grpc_port)
+        self._exit.callback(port.close)
+        self.grpc_port = port.port
+        models = await self._load(loader, metrics, found)
+        engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
+        settings = replace(self.settings, grpc_port=port.port)
+        shared = tuple((loaded.facts, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
+        received = Handoff(logging.getLogger().level, settings, shared, tuple(self.registry.refused))
+        front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)
+        self._exit.push_async_callback(front_ends.close)
+        metrics.front_end_memory.set_function(lambda: sum(resident_bytes(pid) for pid in front_ends.pids))
+        await front_ends.open()
+        self._front_ends = front_ends
+        log.info("%d front ends share port %d and %d engines", count, port.port, len(engines))
+
+    async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> list[Loaded]:
+        models: list[Loaded] = []
         for published in found:
             try:
                 if published.refusal:
                     raise ServingError(published.refusal)
-                models = await loader.load(published)
+                loaded = await loader.load(published)
             except StartError:
                 raise
             except ServingError as error:
@@ -151,26 +162,19 @@ class App:
                 self.registry.refused.append(Refused(published.name, published.version, str(error)))
                 metrics.model_refused.labels(published.name, published.version).set(1)
                 continue
-            for model in models:
-                self.registry.ready.append(model)
+            for model in loaded:
                 self._exit.push_async_callback(model.close)
-                self._exit.push_async_callback(self._within_drain, model.drain)
-        if not self.registry.ready:
+            models += loaded
+        if not models:
             raise StartError(f"repository: every model in {self.settings.repository} is refused; see the log above")
+        return models
 
-    async def _within_drain(self, drain: Callable[[], Awaitable[None]]) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(drain(), self.settings.drain_seconds)
 
-    async def _listen(self, server: grpc.aio.Server) -> None:
-        await server.start()
-        self._exit.push_async_callback(self._close_door, server)
-        self.registry.state = "ready"
-        for service in ("", *SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-
-    async def _close_door(self, server: grpc.aio.Server) -> None:
-        """NOT_SERVING first, so that balancers look elsewhere; then refuse new calls and finish the running ones."""
-        await self._health.enter_graceful_shutdown()
-        await server.stop(self.settings.drain_seconds)
-        self.registry.state = "draining"
+def front_end_count(settings: Settings, cores: int, in_process: bool) -> int:
+    """Front ends to run: as asked, or one for every CORES_A_FRONT_END cores; engines on threads have one. Raises StartError."""
+    wanted = settings.front_ends
+    if in_process:
+        if wanted is not None and wanted > 1:
+            raise StartError(f"frontends: {wanted}, but engines on threads serve one; choose --engine-mode process")
+        return 1
+    return wanted or max(1, cores // CORES_A_FRONT_END)

@@ -1,20 +1,25 @@
 """Command line `resnet-server`."""
 
-import asyncio
-import gc
 import logging
+import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+from rich.console import Console
 
-from resnet_server.errors import StartError
+from resnet_server.errors import ServingError, StartError
 from resnet_server.planning.cache import default_folder
 from resnet_server.settings import Settings
 
 DEFAULTS = Settings(Path())
 option = partial(click.option, show_envvar=True)
 PORT = click.IntRange(0, 65535)
+CONTEXT = {"auto_envvar_prefix": "RESNET_SERVER", "show_default": True}
+REPORT_WIDTH = 120
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Seconds(click.ParamType[float]):
@@ -44,52 +49,91 @@ def main() -> None:
     """Serve certified residual networks over gRPC."""
 
 
-@main.command(context_settings={"auto_envvar_prefix": "RESNET_SERVER", "show_default": True})
-@option("--repository", type=click.Path(path_type=Path), required=True, help="Folder that resnet-export publishes to.")
+def options(*declared: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, shown in the order given."""
+
+    def decorate(function: F) -> F:
+        for declare in reversed(declared):
+            function = declare(function)
+        return function
+
+    return decorate
+
+
+WHAT = options(
+    option("--repository", type=click.Path(path_type=Path), required=True, help="Folder that resnet-export publishes to."),
+    option("--models", default="", help="Comma-separated names  [default: all in the repository]"),
+    option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve."),
+    option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8."),
+    option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs."),
+    option("--allow-uncertified", is_flag=True, help="For experiments: serve models whose certificate does not hold."),
+)
+HOW = options(
+    option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: as measured]"),
+    option("--threads", type=click.IntRange(1, 1024), help="Threads an engine  [default: as measured]"),
+    option("--max-batch", type=click.IntRange(1, 4096), default=DEFAULTS.max_batch, help="Rows of a request, and at most of a batch."),
+    option("--latency-target", type=Seconds(), help="Longest batch that a plan may use, such as 20ms  [default: none]"),
+    option("--plan-seconds", type=Seconds(), default=DEFAULTS.plan_seconds, help="Time to measure plans, for each model."),
+    option(
+        "--plan-cache",
+        type=click.Path(path_type=Path),
+        default=default_folder(),
+        help="Folder where plans are kept.",
+        show_default="~/.cache",
+    ),
+)
+LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
+
+
+@main.command(context_settings=CONTEXT)
+@WHAT
 @option("--host", default=DEFAULTS.host, help="Address to listen on.")
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
 @option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
-@option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs.")
-@option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8.")
-@option("--models", default="", help="Comma-separated names  [default: all in the repository]")
-@option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve.")
+@HOW
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
-@option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: as measured]")
-@option("--threads", type=click.IntRange(1, 1024), help="Threads an engine  [default: as measured]")
-@option("--max-batch", type=click.IntRange(1, 4096), default=DEFAULTS.max_batch, help="Rows of a request, and at most of a batch.")
-@option("--latency-target", type=Seconds(), help="Longest batch that a plan may use, such as 20ms  [default: none]")
-@option("--plan-seconds", type=Seconds(), default=DEFAULTS.plan_seconds, help="Time to measure plans, for each model.")
-@option(
-    "--plan-cache", type=click.Path(path_type=Path), default=default_folder(), help="Folder where plans are kept.", show_default="~/.cache"
-)
+@option("--frontends", "front_ends", type=click.IntRange(1, 64), help="Processes that answer calls  [default: one for 8 cores]")
 @option("--max-delay", type=Seconds(zero=True), help="How long a batch may wait for more rows  [default: as the cost model says]")
 @option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
 @option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")
 @option("--max-image-pixels", type=click.IntRange(1), default=DEFAULTS.max_image_pixels, help="Larger images are refused.")
 @option("--drain-seconds", type=click.FloatRange(0), default=DEFAULTS.drain_seconds, help="To finish after SIGTERM.")
-@option("--allow-uncertified", is_flag=True, help="For experiments: serve models whose certificate does not hold.")
-@option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
-def serve(models: str, log_level: str, **options: object) -> None:
+@LOG_LEVEL
+def serve(models: str, log_level: str, **given: object) -> None:
     """Serve every certified model of a repository until SIGTERM."""
+    run(make_settings(models, log_level, given))
+
+
+@main.command(context_settings=CONTEXT)
+@WHAT
+@HOW
+@option("--fresh", is_flag=True, help="Measure even where a plan is kept.")
+@LOG_LEVEL
+def plan(models: str, log_level: str, fresh: bool, **given: object) -> None:
+    """Print the plan of every certified model as `serve` would choose it, without serving.
+
+    The certificate is not replayed here: `serve` does that, and takes the next best precision where it does not hold.
+    """
+    from resnet_server.planning.command import print_plans  # ONNX Runtime: not needed for --help
+
+    try:
+        print_plans(make_settings(models, log_level, given), fresh, Console(width=None if sys.stdout.isatty() else REPORT_WIDTH))
+    except ServingError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def make_settings(models: str, log_level: str, given: dict[str, object]) -> Settings:
+    """Settings from options that click has checked; logging to stderr begins here."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    settings = Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **options)  # type: ignore[arg-type]  # click has checked the types
-    run(settings)
+    return Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **given)  # type: ignore[arg-type]  # click has checked the types
 
 
 def run(settings: Settings) -> None:
     """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start."""
     from resnet_server.app import serve as serve_app  # ONNX Runtime and gRPC: not needed for --help
+    from resnet_server.event_loop import run as run_loop
 
     try:
-        import uvloop
-    except ImportError:  # not on Windows
-        new_loop = asyncio.new_event_loop
-    else:
-        new_loop = uvloop.new_event_loop
-    gc.collect()
-    gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
-    try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(serve_app(settings, lambda line: click.echo(line)))
+        run_loop(serve_app(settings, lambda line: click.echo(line)))
     except StartError as error:
         raise click.ClickException(str(error)) from None

@@ -6,23 +6,19 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
 
-from resnet_server.admission import Admission
-from resnet_server.batching import Batcher, BatchReport, Limits, Watchers
-from resnet_server.clock import LoopClock
-from resnet_server.cost import CostModel
 from resnet_server.engines.device import CUDA_PROVIDER, Device
 from resnet_server.engines.in_process import InProcessEngine
 from resnet_server.engines.interface import EngineSpec
 from resnet_server.engines.process import ProcessEngine
 from resnet_server.errors import EngineError, StartError
+from resnet_server.facts import Facts, Replay
 from resnet_server.metrics import Metrics
-from resnet_server.planning.plan import Plan
 from resnet_server.planning.planner import Planned, Planner
 from resnet_server.planning.table import log_plan
-from resnet_server.registry import Replay, ServedModel
 from resnet_server.replay import replay
 from resnet_server.repository import Candidate, Published
 from resnet_server.settings import Settings
@@ -34,18 +30,15 @@ SHARES_MEMORY = hasattr(os, "memfd_create")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class LoadedModel(ServedModel):
-    """A served model with the engines it owns."""
+@dataclass
+class Loaded:
+    """A model that holds its certificate here, and the warm engines that compute it."""
 
+    facts: Facts
     engines: list[AnyEngine]
 
-    async def drain(self) -> None:
-        """Answer what is queued, then free the engines."""
-        await self.batcher.drain()
-
     async def close(self) -> None:
-        """Answer everyone and end the engines, drained or not."""
-        await self.batcher.close()
+        """End the engines; what still runs is not waited for."""
         await close_all(self.engines)
 
 
@@ -62,9 +55,10 @@ class Loader:
         self._device = device
         self._metrics = metrics
         self._planner = Planner(settings, device)
-        self._in_process = settings.engine_mode == "thread" or (settings.engine_mode == "auto" and device.provider == CUDA_PROVIDER)
+        on_threads = settings.engine_mode == "thread" or (settings.engine_mode == "auto" and device.provider == CUDA_PROVIDER)
+        self.in_process = on_threads or not SHARES_MEMORY
 
-    async def load(self, published: Published) -> list[LoadedModel]:
+    async def load(self, published: Published) -> list[Loaded]:
         """Return the model in each wanted precision, replayed and warm on every bucket.
 
         With `auto`, that is the certified precision with the best plan that holds here; otherwise those asked for by name, of
@@ -79,12 +73,12 @@ class Loader:
             undo.pop_all()
         return models
 
-    async def _load_next(self, published: Published, precision: str, undo: contextlib.AsyncExitStack) -> LoadedModel:
+    async def _load_next(self, published: Published, precision: str, undo: contextlib.AsyncExitStack) -> Loaded:
         model = await self._load_best(published, (precision,))
         undo.push_async_callback(model.close)
         return model
 
-    async def _load_best(self, published: Published, precisions: tuple[str, ...]) -> LoadedModel:
+    async def _load_best(self, published: Published, precisions: tuple[str, ...]) -> Loaded:
         started = time.monotonic()
         reasons = [reason for precision, reason in published.rejected if precision in precisions]
         try:
@@ -104,12 +98,12 @@ class Loader:
                 reasons.append(str(error))
                 left.remove(candidate)
                 continue
-            self._metrics.load_seconds.labels(model.name, model.version, model.precision).set(time.monotonic() - started)
+            self._metrics.load_seconds.labels(*model.facts.key).set(time.monotonic() - started)
             return model
         held = ", ".join(candidate.artifact.precision for candidate in published.candidates)
         raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
 
-    async def _start(self, published: Published, candidate: Candidate, planned: Planned, sample: ReplaySample | None) -> LoadedModel:
+    async def _start(self, published: Published, candidate: Candidate, planned: Planned, sample: ReplaySample | None) -> Loaded:
         manifest, plan = published.manifest, planned.plan
         spec = EngineSpec(
             candidate.path,
@@ -130,10 +124,13 @@ class Loader:
         except BaseException:
             await close_all(engines)
             raise
-        return self._assemble(published, candidate, engines, check, plan)
+        certified = is_certified(published, candidate)
+        facts = Facts(manifest, published.labels, candidate.artifact.precision, self._device.provider, certified, check, plan)
+        self._describe(facts, engines)
+        return Loaded(facts, engines)
 
     def _engine(self, spec: EngineSpec, on_restart: Callable[[], None]) -> AnyEngine:
-        return InProcessEngine(spec) if self._in_process or not SHARES_MEMORY else ProcessEngine(spec, on_restart)
+        return InProcessEngine(spec) if self.in_process else ProcessEngine(spec, on_restart)
 
     async def _check_here(
         self, published: Published, candidate: Candidate, engine: AnyEngine, sample: ReplaySample | None
@@ -153,58 +150,23 @@ class Loader:
         )
         return result
 
-    def _assemble(
-        self, published: Published, candidate: Candidate, engines: list[AnyEngine], check: Replay | None, plan: Plan
-    ) -> LoadedModel:
-        settings = self._settings
-        batcher = Batcher(
-            engines,
-            Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, plan.grain),
-            LoopClock(),
-            Admission(CostModel(plan.fixed, plan.per_row), plan.batch),
-            self._watchers((published.name, published.version, candidate.artifact.precision)),
-        )
-        certified = is_certified(published, candidate)
-        model = LoadedModel(
-            published.manifest, published.labels, candidate.artifact, self._device.provider, certified, check, plan, batcher
-        )
-        model.engines = engines
-        self._describe(model)
-        return model
-
-    def _watchers(self, labels: tuple[str, str, str]) -> Watchers:
-        metrics = self._metrics
-        compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
-        error = metrics.prediction_error.labels(*labels)
-
-        def on_batch(report: BatchReport) -> None:
-            compute.observe(report.compute_seconds)
-            rows.observe(report.rows)
-            images.inc(report.rows)
-            if report.predicted_seconds is not None:
-                error.observe(abs(report.compute_seconds - report.predicted_seconds))
-
-        return Watchers(on_batch, metrics.queue_seconds.labels(*labels).observe)
-
-    def _describe(self, model: LoadedModel) -> None:
-        certificate, plan, metrics = model.artifact.certificate, model.plan, self._metrics
-        labels = (model.name, model.version, model.precision)
-        info = (model.manifest.network.variant, model.provider, certificate.id, str(model.certified).lower())
+    def _describe(self, facts: Facts, engines: list[AnyEngine]) -> None:
+        plan, metrics, labels = facts.plan, self._metrics, facts.key
+        info = (facts.manifest.network.variant, facts.provider, facts.artifact.certificate.id, str(facts.certified).lower())
         metrics.model_info.labels(*labels, *info).set(1)
         metrics.plan_info.labels(*labels, plan.engines, plan.threads, plan.wide_threads, plan.batch).set(1)
         metrics.plan_throughput.labels(*labels).set(plan.throughput)
-        metrics.queue_rows.labels(*labels).set_function(lambda: model.batcher.queued_rows)
-        metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in model.engines))
-        metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in model.engines))
+        metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in engines))
+        metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in engines))
         metrics.engine_restarts.labels(*labels)
-        if model.certified:
-            metrics.agreement.labels(*labels).set(certificate.top1_agreement)
+        if facts.certified:
+            metrics.agreement.labels(*labels).set(facts.artifact.certificate.top1_agreement)
         else:
-            log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", model.name, model.version)
+            log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", *labels[:2])
         log.info(
             "%s version %s is ready: %s on %s, %d engines x %d threads in batches of up to %d rows, certificate %s",
-            *(model.name, model.version, model.precision, model.provider, plan.engines, plan.threads, plan.batch),
-            certificate.id[:12] if model.certified else "NONE",
+            *(*labels, facts.provider, plan.engines, plan.threads, plan.batch),
+            facts.certificate_id[:12] or "NONE",
         )
 
 

@@ -1,6 +1,6 @@
 """All Prometheus metrics of the server, in base units."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 # 0.5 ms to 10 s in steps of at most 2.5: resolves a CIFAR network on a GPU and a queue at its deadline alike.
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -17,6 +17,7 @@ class Metrics:
     """The metrics, registered with an injected registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time beside every counter doubles the page
         self.registry = registry
         self.requests = Counter("resnet_requests", "Calls by outcome.", (*MODEL, "method", "status"), registry=registry)
         self.request_seconds = Histogram(
@@ -48,6 +49,10 @@ class Metrics:
         )
         self.plan_throughput = Gauge(
             "resnet_plan_images_per_second", "Throughput of the plan as measured at load.", COMPUTED, registry=registry
+        )
+        self.front_end_restarts = Counter("resnet_front_end_restarts", "Front ends started again after they died.", registry=registry)
+        self.front_end_memory = Gauge(
+            "resnet_front_end_resident_memory_bytes", "Resident memory of front ends in processes of their own.", registry=registry
         )
         self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
         self.model_info = Gauge(

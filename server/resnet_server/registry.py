@@ -1,69 +1,24 @@
 """What is served: (model, version) to a model that is ready, or to the reason it is not."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
-
-from resnet_proto.certificate import SampleCheck
-from resnet_proto.manifest_pb2 import Artifact, Manifest
 
 from resnet_server.batching import Batcher
 from resnet_server.engines.interface import Images
 from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError
-from resnet_server.planning.plan import Plan
+from resnet_server.facts import Facts
 from resnet_server.queueing import NORMAL, Answer
 
 
-@dataclass(frozen=True)
-class Replay:
-    """A certificate replayed here: what was found, and how long it took."""
-
-    check: SampleCheck
-    seconds: float
-
-
-@dataclass(eq=False)
 class ServedModel:
-    """A model that is ready: facts, and the batcher in front of its engines."""
+    """A model that is ready: its facts, and the batcher in front of its engines."""
 
-    manifest: Manifest
-    labels: tuple[str, ...]
-    artifact: Artifact
-    provider: str
-    certified: bool
-    replay: Replay | None
-    plan: Plan
-    batcher: Batcher
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.manifest.name
-
-    @property
-    def precision(self) -> str:
-        """Its precision: fp32, fp16 or int8."""
-        return self.artifact.precision
-
-    @cached_property
-    def properties(self) -> dict[str, str]:
-        """What callers are told of how it computes."""
-        facts = {"precision": self.precision, "provider": self.provider, "certified": str(self.certified).lower()}
-        facts["certificate"] = self.artifact.certificate.id if self.certified else "UNCERTIFIED"
-        if self.replay is not None:
-            check = self.replay.check
-            facts["replay_top1_agreement"] = f"{check.agreement:.6f}"
-            facts["replay_max_abs_error"] = f"{check.max_abs_error:.6g}"
-            facts["replay_images"] = str(check.images)
-            facts["replay_seconds"] = f"{self.replay.seconds:.3f}"
-        plan = self.plan
-        facts["plan"] = f"{plan.engines} engines x {plan.threads} threads, batches of up to {plan.batch}"
-        return facts
-
-    @property
-    def version(self) -> str:
-        """Its version, a decimal number."""
-        return self.manifest.version
+    def __init__(self, facts: Facts, batcher: Batcher) -> None:
+        self.facts = facts
+        self.batcher = batcher
+        self.name, self.version, self.precision = facts.key
+        self.manifest, self.labels = facts.manifest, facts.labels
+        self.properties = facts.properties()
 
     async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
         """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""

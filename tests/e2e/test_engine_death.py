@@ -3,13 +3,13 @@
 import asyncio
 import os
 import random
-import selectors
 import signal
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from processes import engines_of, wait_for_end
 from resnet_client import AsyncClient, ClientError
 from resnet_models.sample import load_sample
 from serving import RunningServer, running_server
@@ -17,11 +17,6 @@ from serving import RunningServer, running_server
 KILL_AFTER = (100, 200, 300)  # answers
 ENOUGH = 500
 CALLERS = 12
-
-
-def engines_of(server: RunningServer) -> list[int]:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"resnet_server.engines.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 async def test_engines_killed_under_load_cost_their_batch_and_nothing_else(repository: Path, tmp_path: Path) -> None:
@@ -79,17 +74,3 @@ def test_no_process_outlives_the_server(how: signal.Signals, repository: Path, t
         for pid in engines:
             wait_for_end(pid)
     assert set(Path("/dev/shm").iterdir()) <= shared_before  # noqa: S108
-
-
-def wait_for_end(pid: int) -> None:
-    """Return once the process has ended; fail after 10 s."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(handle, selectors.EVENT_READ)
-            assert selector.select(10), f"engine {pid} outlived its server"
-    finally:
-        os.close(handle)

@@ -25,7 +25,7 @@ class InProcessEngine:
         self.spec = spec
         self.restarts = 0
         self.pid = 0
-        self._slot = np.zeros((spec.max_rows, spec.height, spec.width, 3), np.uint8)
+        self._slot = spec.blank()
         self._thread = ThreadPoolExecutor(1, "engine")
         self._compute: Compute | None = None
 

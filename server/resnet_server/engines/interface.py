@@ -36,6 +36,10 @@ class EngineSpec:
         """1, 2, 4 ... `max_rows`: the sizes that are warmed and replayed."""
         return power_of_two_buckets(self.max_rows)
 
+    def blank(self) -> Images:
+        """A slot of black images, to warm up with."""
+        return np.zeros((self.max_rows, self.height, self.width, 3), np.uint8)
+
 
 def power_of_two_buckets(max_rows: int) -> tuple[int, ...]:
     """1, 2, 4 ... `max_rows`."""

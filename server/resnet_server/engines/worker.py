@@ -1,6 +1,8 @@
-"""The process of one engine: waits for orders, computes slots, answers; ends when the server's end of the socket closes."""
+"""The process of one engine: waits for orders on its channels, computes slots, answers; ends when its owner's socket closes."""
 
 import json
+import os
+import selectors
 import signal
 import socket
 import sys
@@ -11,42 +13,81 @@ from resnet_server.engines import wire
 from resnet_server.engines.compute import Compute
 from resnet_server.engines.device import Device
 from resnet_server.engines.interface import EngineSpec
-from resnet_server.engines.slots import Slots
+from resnet_server.engines.slots import IDLE, Slots
 from resnet_server.errors import ServingError
 
 
 def main() -> None:
-    """Arguments: the spec as JSON, the number of slots, and the descriptors of socket and memory."""
+    """Arguments: the spec as JSON, and the descriptor of the owner's socket."""
     for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the server drains and then closes the socket
         signal.signal(name, signal.SIG_IGN)
-    text, count, channel, memory = sys.argv[1:]
-    with socket.socket(fileno=int(channel)) as server:
+    text, descriptor = sys.argv[1:]
+    with socket.socket(fileno=int(descriptor)) as owner:
         try:
             spec = decode(text)
-            slots = Slots(int(memory), spec, int(count))
             compute = Compute(spec)
-            compute.warm_up(slots.images[0])
+            compute.warm_up(spec.blank())
         except ServingError as error:
-            server.send(wire.BROKEN + str(error).encode()[: wire.LONGEST - 1])
+            owner.send(wire.BROKEN + str(error).encode()[: wire.LONGEST - 1])
             return
-        server.send(wire.READY)
-        serve(server, slots, compute)
+        owner.send(wire.READY)
+        Worker(spec, compute, owner).serve()
 
 
-def serve(server: socket.socket, slots: Slots, compute: Compute) -> None:
-    """Compute order after order until the socket ends."""
-    while order := server.recv(wire.ORDER.size):
-        slot, rows, alone = wire.ORDER.unpack(order)
+class Worker:
+    """Serves its channels in turn, an order at a time, so that none waits behind another's backlog."""
+
+    def __init__(self, spec: EngineSpec, compute: Compute, owner: socket.socket) -> None:
+        self._spec = spec
+        self._compute = compute
+        self._owner = owner
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(owner, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Compute order after order until the owner is gone."""
+        while True:
+            for key, _ in self._selector.select():
+                if isinstance(key.data, Slots):
+                    self._take(key.fileobj, key.data)  # type: ignore[arg-type]  # the sockets registered below
+                elif not self._attach():
+                    return
+
+    def _attach(self) -> bool:
+        """Take a new channel; False once the owner has closed."""
+        message, descriptors, _, _ = socket.recv_fds(self._owner, 1, 2)
+        if not message:
+            return False
+        channel, memory = descriptors
+        slots = Slots(memory, self._spec, wire.DEPTH)
+        os.close(memory)  # mapped
+        self._selector.register(socket.socket(fileno=channel), selectors.EVENT_READ, slots)
+        return True
+
+    def _take(self, channel: socket.socket, slots: Slots) -> None:
+        try:
+            order = channel.recv(wire.ORDER.size)
+        except OSError:
+            order = b""
+        if not order:
+            self._selector.unregister(channel)
+            channel.close()
+            return
+        try:
+            channel.send(self._run(slots, *wire.ORDER.unpack(order)))
+        except OSError:  # that front end has ended; its socket says so next
+            return
+
+    def _run(self, slots: Slots, slot: int, rows: int, alone: int) -> bytes:
         started = time.perf_counter()
+        slots.running = slot
         try:
-            slots.logits[slot][:rows] = compute.run(slots.images[slot], rows, bool(alone))
-            answer = wire.DONE.pack(wire.ANSWER, slot, time.perf_counter() - started)
+            slots.logits[slot][:rows] = self._compute.run(slots.images[slot], rows, bool(alone))
+            return wire.DONE.pack(wire.ANSWER, slot, time.perf_counter() - started)
         except Exception as error:  # the engine lives on: one batch failed
-            answer = wire.FAILED.pack(wire.ERROR, slot) + str(error).encode()[: wire.LONGEST - wire.FAILED.size]
-        try:
-            server.send(answer)
-        except OSError:  # the server has ended
-            return
+            return wire.FAILED.pack(wire.ERROR, slot) + str(error).encode()[: wire.LONGEST - wire.FAILED.size]
+        finally:
+            slots.running = IDLE
 
 
 def encode(spec: EngineSpec) -> str:

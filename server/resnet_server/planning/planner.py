@@ -15,12 +15,13 @@ from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
 from resnet_server.errors import EngineError
 from resnet_server.planning.cache import PlanCache
 from resnet_server.planning.plan import Plan, Trial, choose
-from resnet_server.planning.trial import Task, layouts
+from resnet_server.planning.trial import Found, Task, layouts
 from resnet_server.repository import Candidate, Published
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
+UNDISTURBED = 0.8  # of the processor time; a plan measured with less is used, but the next start measures again
 GRACE_SECONDS = 120.0  # to open the sessions of a large network
 
 
@@ -34,10 +35,11 @@ class Planned:
 
 
 class Planner:
-    """Measures plans on one device, and keeps them."""
+    """Measures plans on one device, and keeps them; `fresh`: measures even where one is kept."""
 
-    def __init__(self, settings: Settings, device: Device) -> None:
+    def __init__(self, settings: Settings, device: Device, fresh: bool = False) -> None:
         self._settings = settings
+        self._fresh = fresh
         self._device = device
         self._cache = PlanCache(settings.plan_cache) if settings.plan_cache is not None else None
 
@@ -49,18 +51,20 @@ class Planner:
     def plan(self, published: Published, candidates: Sequence[Candidate]) -> Planned:
         """Return the best plan over the candidates' precisions; raise EngineError if none of them opens."""
         key = self._key(candidates)
-        plan = self._cache.load(key) if self._cache else None
+        plan = self._cache.load(key) if self._cache and not self._fresh else None
         if plan is not None:
             return Planned(plan, {}, cached=True)
-        trials, broken = self._try(published, candidates)
-        if not trials:
-            raise EngineError("; ".join(broken.values()) or "the trial found nothing")
-        plan = choose(trials, self._settings.latency_target, self.cores)
-        if self._cache and not broken:
+        found = self._try(published, candidates)
+        if not found.trials:
+            raise EngineError("; ".join(found.broken.values()) or "the trial found nothing")
+        plan = choose(found.trials, self._settings.latency_target, self.cores)
+        if found.share < UNDISTURBED:
+            log.warning("plan: measured while others used the processor (its share was %.0f %%); not kept", 100 * found.share)
+        elif self._cache and not found.broken:
             self._cache.save(key, plan)
-        return Planned(plan, broken, cached=False)
+        return Planned(plan, found.broken, cached=False)
 
-    def _try(self, published: Published, candidates: Sequence[Candidate]) -> tuple[list[Trial], dict[str, str]]:
+    def _try(self, published: Published, candidates: Sequence[Candidate]) -> Found:
         spec, settings = published.manifest.input, self._settings
         shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
         files = {candidate.artifact.precision: str(candidate.path) for candidate in candidates}
@@ -81,8 +85,8 @@ class Planner:
         if result.returncode:
             last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise EngineError(f"plan: the trial ended with status {result.returncode}: {last}")
-        found = json.loads(result.stdout)
-        return [Trial(**trial) for trial in found["trials"]], found["broken"]
+        values = json.loads(result.stdout)
+        return Found(tuple(Trial(**trial) for trial in values["trials"]), values["broken"], values["share"])
 
     def _key(self, candidates: Sequence[Candidate]) -> dict[str, object]:
         settings = self._settings

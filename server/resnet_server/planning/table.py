@@ -42,7 +42,7 @@ def cell(trial: Trial | None, taken: bool) -> str:
 def sentence(plan: Plan) -> str:
     """The plan in words."""
     wide = f"; a lone image runs on {plan.wide_threads} threads" if plan.wide_threads else ""
-    return f"* {plan.engines} engines x {plan.threads} threads in {plan.precision}: {plan.reason}{wide}"
+    return f"* {plan.engines} x {plan.threads} in {plan.precision}: {plan.reason}{wide}"
 
 
 def lines(table: Table) -> Iterable[str]:

@@ -40,10 +40,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Found:
-    """The trials, and the precisions that ONNX Runtime refuses, with the reason."""
+    """The trials, and the precisions that ONNX Runtime refuses, with the reason.
+
+    `share` is the processor time that single-threaded engines got of the time they were busy: below 1, others were at work here.
+    """
 
     trials: tuple[Trial, ...]
     broken: dict[str, str]
+    share: float
 
 
 class Bench:
@@ -56,6 +60,7 @@ class Bench:
         self._ends = time.perf_counter() + task.seconds
         self.trials: list[Trial] = []
         self.broken: dict[str, str] = {}
+        self._busy = self._computed = 0.0
 
     def run(self) -> Found:
         """The first layout in every precision, then what is worth it."""
@@ -73,7 +78,7 @@ class Bench:
         for layout in self._task.layouts:
             for precision in sorted(worth, key=lambda name: -rates[name]):
                 self._measure_layout(precision, layout, share)
-        return Found(tuple(self.trials), self.broken)
+        return Found(tuple(self.trials), self.broken, self._computed / self._busy if self._busy else 1.0)
 
     def _measure_layout(self, precision: str, layout: tuple[int, int], share: float) -> None:
         computes = self._open(precision, *layout)
@@ -92,16 +97,18 @@ class Bench:
         return [Compute(spec) for _ in range(engines)]
 
     def _measure(self, precision: str, layout: tuple[int, int], computes: list[Compute], rows: int, seconds: float) -> Trial:
-        batches = [0] * len(computes)
+        batches, used = [0] * len(computes), [0.0] * len(computes)
         barrier = threading.Barrier(len(computes) + 1)
 
         def work(index: int) -> None:
             computes[index].run(self._images, rows, False)
             barrier.wait()
+            before = time.thread_time()
             ends = time.perf_counter() + max(LEAST_SECONDS, seconds)
             while time.perf_counter() < ends or not batches[index]:
                 computes[index].run(self._images, rows, False)
                 batches[index] += 1
+            used[index] = time.thread_time() - before
 
         threads = [threading.Thread(target=work, args=(index,)) for index in range(len(computes))]
         for thread in threads:
@@ -111,6 +118,9 @@ class Bench:
         for thread in threads:
             thread.join()
         elapsed = time.perf_counter() - started
+        if layout[1] == 1:  # ONNX Runtime computes on the calling thread
+            self._computed += sum(used)
+            self._busy += elapsed * len(computes)
         trial = Trial(precision, *layout, rows, elapsed * len(computes) / sum(batches))
         self.trials = [*(t for t in self.trials if (t.layout, t.rows) != (trial.layout, rows)), trial]
         return trial
@@ -135,7 +145,7 @@ def main() -> None:
     """Run the task on stdin."""
     values: dict[str, Any] = json.load(sys.stdin)
     found = Bench(Task(**values)).run()
-    json.dump({"trials": [asdict(trial) for trial in found.trials], "broken": found.broken}, sys.stdout)
+    json.dump(asdict(found), sys.stdout)
 
 
 if __name__ == "__main__":

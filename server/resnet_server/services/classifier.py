@@ -51,7 +51,7 @@ class ClassifierService(ClassifierServicer):
                 version=model.version,
                 state=pb.ServedModel.STATE_READY,
                 manifest=model.manifest,
-                provider=model.provider,
+                provider=model.facts.provider,
                 precision=model.precision,
                 max_batch_rows=model.batcher.limits.max_request,
             )
@@ -97,8 +97,8 @@ def encode(model: ServedModel, answer: Answer, top_k: int, decode_seconds: float
         for index in np.argsort(-row, kind="stable")[:top_k]:
             result.labels.add(index=index, label=model.labels[index], probability=probabilities[index], logit=row[index])
     execution = response.execution
-    execution.provider, execution.precision = model.provider, model.precision
-    execution.certificate_id = model.artifact.certificate.id if model.certified else ""
+    execution.provider, execution.precision = model.facts.provider, model.precision
+    execution.certificate_id = model.facts.certificate_id
     execution.batch_rows, execution.decode_seconds = answer.batch_rows, decode_seconds
     execution.queue_seconds, execution.compute_seconds = answer.queue_seconds, answer.compute_seconds
     return response

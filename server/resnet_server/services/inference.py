@@ -94,7 +94,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     def _metadata(self, model: ServedModel) -> pb.ModelMetadataResponse:
         spec, output = model.manifest.input, model.manifest.output
         versions = sorted({other.version for other in self._registry.ready if other.name == model.name}, key=int)
-        platform = f"onnxruntime_{model.provider}_{model.precision}" + ("" if model.certified else "_UNCERTIFIED")
+        platform = f"onnxruntime_{model.facts.provider}_{model.precision}" + ("" if model.facts.certified else "_UNCERTIFIED")
         response = pb.ModelMetadataResponse(name=model.name, versions=versions, platform=platform, properties=model.properties)
         response.inputs.add(name=spec.name, datatype=DATATYPE, shape=(-1, spec.height, spec.width, 3))
         response.outputs.add(name=output.name, datatype="FP32", shape=(-1, output.classes))

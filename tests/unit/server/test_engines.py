@@ -13,8 +13,10 @@ import pytest
 from resnet_models.sample import load_sample
 from resnet_server.engines.device import CPU_PROVIDER, Device
 from resnet_server.engines.in_process import InProcessEngine
-from resnet_server.engines.interface import EngineSpec, Outcome
-from resnet_server.engines.process import ProcessEngine
+from resnet_server.engines.interface import EngineSpec, Images, Outcome
+from resnet_server.engines.link import EngineLink
+from resnet_server.engines.process import Plug, ProcessEngine
+from resnet_server.engines.slots import IDLE, Slots
 from resnet_server.errors import EngineDiedError, EngineError
 from resnet_server.replay import compute
 
@@ -72,34 +74,64 @@ async def test_a_session_that_would_fall_back_to_another_device_is_an_error(
 
 
 async def test_two_batches_lie_ready_and_a_kill_fails_only_the_one_that_ran(spec: EngineSpec) -> None:
-    images = load_sample().images[:8]
+    images = np.concatenate([load_sample().images[:8]] * 32)
     restarts, back = 0, asyncio.Event()
 
     def on_restart() -> None:
         nonlocal restarts
         restarts += 1
 
-    engine = ProcessEngine(spec, on_restart)
+    engine = ProcessEngine(replace(spec, max_rows=256), on_restart)
     async with opened(engine):
-        engine.watch(back.set)
         right = await compute(engine, images)
-        first = engine.pid
-        os.kill(first, signal.SIGSTOP)  # so that both are certain to be there when it dies
-        loop = asyncio.get_running_loop()
-        ends: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in range(2)]
-        for end in ends:
-            engine.start([images], 8, False, end.set_result)
+        first, slots = engine.pid, Slots(engine.memory, engine.spec, engine.depth)
+        ends = [start(engine, images) for _ in range(2)]
+        while slots.running == IDLE:  # noqa: ASYNC110  # another process changes it
+            await asyncio.sleep(0)
         os.kill(first, signal.SIGKILL)
         running, waiting = await asyncio.gather(*ends)
         assert isinstance(running.error, EngineDiedError)
-        assert "status -9" in str(running.error)
+        assert "ended while it computed; try again" in str(running.error)
         assert (running.begun, waiting.begun) == (True, False)
         assert not engine.ready
+        engine.watch(back.set)
         await asyncio.wait_for(back.wait(), 30)
         assert restarts == 1
         assert engine.pid not in (0, first)
         np.testing.assert_array_equal(await compute(engine, images), right)
     assert engine.pid == 0
+
+
+async def test_an_engine_that_dies_before_it_begins_gives_everything_back(spec: EngineSpec) -> None:
+    images = load_sample().images[:8]
+    engine = ProcessEngine(spec)
+    async with opened(engine):
+        os.kill(engine.pid, signal.SIGSTOP)
+        ends = [start(engine, images) for _ in range(2)]
+        os.kill(engine.pid, signal.SIGKILL)
+        assert [outcome.begun for outcome in await asyncio.gather(*ends)] == [False, False]
+
+
+async def test_channels_share_an_engine_and_one_that_closes_leaves_the_others_alone(spec: EngineSpec) -> None:
+    images = load_sample().images[:8]
+    engine = ProcessEngine(spec)
+    async with opened(engine):
+        other = EngineLink(spec)
+        plug = Plug(other.memory, other.connect)
+        engine.process.plug_in(plug)
+        first, second = await asyncio.gather(start(engine, images), start(other, images[::-1].copy()))
+        assert first.logits is not None
+        assert second.logits is not None
+        np.testing.assert_allclose(first.logits, second.logits[::-1], atol=1e-4)
+        engine.process.unplug(plug)
+        other.close_link()
+        np.testing.assert_array_equal(await compute(engine, images), first.logits)
+
+
+def start(engine: EngineLink, images: Images) -> "asyncio.Future[Outcome]":
+    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    engine.start([images], len(images), False, ended.set_result)
+    return ended
 
 
 async def test_an_engine_that_dies_again_and_again_is_started_less_and_less_often(spec: EngineSpec) -> None:
@@ -109,7 +141,7 @@ async def test_an_engine_that_dies_again_and_again_is_started_less_and_less_ofte
     async with opened(engine):
         pauses = []
         for _ in range(3):
-            back, pause = asyncio.Event(), engine.back_off
+            back, pause = asyncio.Event(), engine.process.child.back_off
             engine.watch(back.set)
             os.kill(engine.pid, signal.SIGKILL)
             await asyncio.wait_for(back.wait(), 30)

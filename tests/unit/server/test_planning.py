@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+from resnet_server.cli import main
 from resnet_server.planning.cache import PlanCache
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.trial import layouts
@@ -83,3 +85,52 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, caplog:
     (tmp_path / "file").write_text("in the way")
     PlanCache(tmp_path / "file" / "plans").save({}, choose(TRIALS, None, 2))
     assert "cannot be written" in caplog.text
+
+
+def run_plan(repository: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["plan", "--repository", str(repository), "--device", "cpu", "--plan-seconds", "0.5", *arguments])
+
+
+def test_the_command_shows_a_plan_keeps_it_and_measures_again_on_demand(repository: Path, tmp_path: Path) -> None:
+    cache = PlanCache(tmp_path / "plans")
+    first = run_plan(repository, "--plan-cache", str(cache.folder), "--threads", "1")
+    assert first.exit_code == 0, first.output
+    assert "resnet20 version 1: plan, measured now" in first.output
+    assert "images/s in batches of" in first.output
+    kept = list(cache.folder.glob("*.json"))
+    if kept:  # not where others used the processor meanwhile
+        assert "kept from before" in run_plan(repository, "--plan-cache", str(cache.folder), "--threads", "1").output
+        again = run_plan(repository, "--plan-cache", str(cache.folder), "--threads", "1", "--fresh")
+        assert "measured now" in again.output
+
+
+def test_a_plan_measured_while_others_used_the_processor_is_not_kept(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resnet_server.planning.planner.UNDISTURBED", 2.0)  # no share is that large
+    assert run_plan(repository, "--plan-cache", str(tmp_path / "plans")).exit_code == 0
+    assert not list(tmp_path.glob("plans/*.json"))
+    assert "measured while others used the processor" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--precision", "int8"), "precision: int8 is not certified; resnet20 holds fp32"),
+        (("--precision", "fp64"), "precision: 'fp64'; expected auto, or some of"),
+        (("--models", "resnet21"), "models: resnet21 not in"),
+        (("--latency-target", "fast"), "'fast'; expected a duration such as 50ms or 2s"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(arguments: tuple[str, str], message: str, repository: Path) -> None:
+    result = run_plan(repository, *arguments)
+    assert result.exit_code != 0
+    assert message in result.output
+
+
+def test_a_version_without_a_plan_is_named_and_the_exit_status_says_so(own_repository: Path, tmp_path: Path) -> None:
+    (own_repository / "resnet20" / "1" / "model.fp32.onnx").write_bytes(b"damaged")
+    result = run_plan(own_repository, "--plan-cache", str(tmp_path))
+    assert result.exit_code == 1
+    assert "resnet20 version 1: refused: model.fp32.onnx" in result.output
+    assert "no version in" in result.output

@@ -1,0 +1,40 @@
+"""One consistent scrape over several processes: samples with the same name and labels are added up."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+ADDS_UP = ("counter", "histogram", "summary")
+
+
+def merge(families: Iterable[Metric]) -> list[Metric]:
+    """One family of each name; samples with the same name and labels are added up."""
+    merged: dict[str, Metric] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for family in families:
+        merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+        sums = values.setdefault(family.name, {})
+        for sample in family.samples:
+            key = (sample.name, tuple(sample.labels.items()))
+            sums[key] = sums.get(key, 0.0) + sample.value
+    for name, sums in values.items():
+        for (full_name, labels), value in sums.items():
+            merged[name].add_sample(full_name, dict(labels), value)
+    return list(merged.values())
+
+
+def lasting(families: Iterable[Metric]) -> list[Metric]:
+    """What must not be forgotten when the process that counted it ends: counters and histograms, not gauges."""
+    return [family for family in families if family.type in ADDS_UP]
+
+
+class MergedCollector(Collector):
+    """Collects from `sources` anew at each scrape."""
+
+    def __init__(self, *sources: Callable[[], Iterable[Metric]]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, merged."""
+        yield from merge(family for source in self._sources for family in source())

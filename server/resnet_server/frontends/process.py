@@ -1,0 +1,95 @@
+"""The process of one front end: gRPC and batching in front of engines that another process of ours owns."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from resnet_server.assembly import assemble
+from resnet_server.engines.link import EngineLink
+from resnet_server.errors import StartError
+from resnet_server.event_loop import run
+from resnet_server.frontends import handoff
+from resnet_server.frontends.handoff import Handoff
+from resnet_server.listener import Listener
+from resnet_server.metrics import Metrics
+from resnet_server.registry import Registry
+
+
+def main() -> None:
+    """Argument: the descriptor of the socket to the server."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the server says when to drain
+        signal.signal(name, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[1])) as owner:
+        received: Handoff
+        received, memories = handoff.receive(owner)
+        logging.basicConfig(level=received.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        try:
+            run(FrontEnd(owner, received, memories).serve())
+        except StartError as error:
+            handoff.send(owner, (handoff.FAILED, str(error)))
+
+
+class FrontEnd:
+    """Serves until told to drain, or until the server is gone."""
+
+    def __init__(self, owner: socket.socket, received: Handoff, memories: list[int]) -> None:
+        self._owner = owner
+        self._received = received
+        self._memories = memories
+        self._links: list[EngineLink] = []
+        self._metrics = CollectorRegistry()
+
+    async def serve(self) -> None:
+        """Open, answer what the server asks, and close."""
+        metrics, registry = Metrics(self._metrics), Registry()
+        memories = iter(self._memories)
+        for facts, specs in self._received.models:
+            links = [EngineLink(spec, next(memories)) for spec in specs]
+            self._links += links
+            registry.ready.append(assemble(facts, links, self._received.settings, metrics))
+        registry.refused += self._received.refused
+        listener = Listener(self._received.settings, registry, metrics, shared_port=True)
+        await listener.start()
+        handoff.send(self._owner, (handoff.OPEN, None))
+        drain = await self._obey()
+        if not drain:  # the server was killed: its engines end with it
+            os._exit(1)
+        await listener.close()
+        listener.abandon()
+        for link in self._links:
+            link.close_link()
+
+    async def _obey(self) -> bool:
+        """True when told to drain, False when the server is gone."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[bool] = loop.create_future()
+
+        def read() -> None:
+            try:
+                (kind, value), descriptors = handoff.receive(self._owner)
+                self._answer(kind, value, descriptors, ended)
+            except (EOFError, OSError):
+                loop.remove_reader(self._owner.fileno())
+                if not ended.done():
+                    ended.set_result(False)
+
+        loop.add_reader(self._owner.fileno(), read)
+        return await ended
+
+    def _answer(self, kind: str, value: Any, descriptors: list[int], ended: "asyncio.Future[bool]") -> None:
+        if kind == handoff.CONNECT:
+            self._links[value].connect(socket.socket(fileno=descriptors[0]))
+        elif kind == handoff.SCRAPE:
+            handoff.send(self._owner, (handoff.METRICS, list(self._metrics.collect())))
+        elif kind == handoff.DRAIN and not ended.done():
+            ended.set_result(True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Processes of a running server, for tests that kill them."""
+
+import os
+import selectors
+from pathlib import Path
+
+from serving import RunningServer
+
+END_SECONDS = 10
+
+
+def children(server: RunningServer, module: str) -> list[int]:
+    """Process ids of the server's children that run `module`."""
+    pids = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def engines_of(server: RunningServer) -> list[int]:
+    return children(server, "resnet_server.engines.worker")
+
+
+def front_ends_of(server: RunningServer) -> list[int]:
+    return children(server, "resnet_server.frontends.process")
+
+
+def wait_for_end(pid: int) -> None:
+    """Return once the process has ended; fail after END_SECONDS."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(handle, selectors.EVENT_READ)
+            assert selector.select(END_SECONDS), f"process {pid} outlived its server"
+    finally:
+        os.close(handle)
