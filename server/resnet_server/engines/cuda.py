@@ -9,7 +9,8 @@ from resnet_server.engines.binding import BoundSession
 from resnet_server.engines.device import CUDA_PROVIDER, preload_libraries
 from resnet_server.engines.driver import load_driver
 from resnet_server.engines.interface import EngineSpec, Images
-from resnet_server.engines.padded import PaddedCompute
+from resnet_server.engines.memo import tactic_memo
+from resnet_server.engines.padded import PaddedCompute, Search
 from resnet_server.engines.session import CPU, Provider, open_session
 from resnet_server.engines.tactics import Change, Tactic
 from resnet_server.engines.tensorrt import tensorrt_obstacle, tensorrt_provider
@@ -17,6 +18,8 @@ from resnet_server.errors import EngineError
 
 log = logging.getLogger(__name__)
 
+# Seconds that the first start on a GPU may search; TensorRT builds for about a minute a bucket, and keeps what it built.
+SEARCH_SECONDS, TENSORRT_SECONDS = 60.0, 600.0
 # How far a tactic's logits may be from the plainest one's, as a share of the largest logit: sums in another order, in fp32; in
 # fp16 with its 11 bits, over some hundred layers; in INT8 a value at the edge of a step falls to either side. The certificate
 # is replayed afterwards and is the judge; this only keeps a faulty tactic from costing the model its GPU.
@@ -26,14 +29,11 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2, "int8": 1e-1}
 def open_cuda(spec: EngineSpec) -> PaddedCompute:
     """Open a session for every bucket of `spec` on its GPU; raise EngineError if ONNX Runtime refuses one."""
     preload_libraries()
-    precision = precision_of(spec.path)
-    return PaddedCompute(
-        spec.buckets,
-        CudaOpener(spec, precision).open,
-        changes(precision, not tensorrt_obstacle()),
-        TOLERANCES[precision],
-        page_locker(spec),
+    precision, tensorrt = precision_of(spec.path), not tensorrt_obstacle()
+    search = Search(
+        changes(precision, tensorrt), TOLERANCES[precision], TENSORRT_SECONDS if tensorrt else SEARCH_SECONDS, tactic_memo(spec)
     )
+    return PaddedCompute(spec.buckets, CudaOpener(spec, precision).open, search, page_locker(spec))
 
 
 def precision_of(path: Path) -> str:

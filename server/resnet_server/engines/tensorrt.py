@@ -1,7 +1,6 @@
 """How files run on TensorRT: a candidate beside CUDA where its libraries are there."""
 
 import ctypes
-import hashlib
 import importlib.util
 import os
 from functools import cache
@@ -11,13 +10,13 @@ import onnxruntime
 
 from resnet_server.engines.device import missing_library
 from resnet_server.engines.interface import EngineSpec
+from resnet_server.engines.memo import fingerprint, user_cache
 from resnet_server.engines.session import Provider
 from resnet_server.errors import EngineError
 
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 WHEEL = "tensorrt_libs"  # where NVIDIA's wheels put the libraries, off the path that the loader searches
 LIBRARIES = ("libnvinfer.so.*", "libnvinfer_plugin.so.*", "libnvonnxparser.so.*")
-HEX_DIGITS = 16
 
 
 @cache
@@ -74,13 +73,5 @@ def cache_folder(spec: EngineSpec) -> Path:
     ONNX Runtime names engines after the graph, neither after weights nor shapes (onnxruntime#6455, #32254), and an engine runs
     only on the GPU and the version it was built with: so the folder is named after file, GPU and version.
     """
-    with spec.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:HEX_DIGITS]
-    gpu = "".join(letter if letter.isalnum() else "-" for letter in spec.device.name) or "gpu"
     beside = spec.path.parent if os.access(spec.path.parent, os.W_OK) else user_cache()
-    return beside / "tensorrt" / f"{digest}-{gpu}-{onnxruntime.__version__}"
-
-
-def user_cache() -> Path:
-    """`$XDG_CACHE_HOME/resnet-serving`, by default below `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-serving"
+    return beside / "tensorrt" / fingerprint(spec)

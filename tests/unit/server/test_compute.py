@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from resnet_models.sample import load_sample
 from resnet_server.engines.compute import Compute
 from resnet_server.engines.device import CPU_PROVIDER, CUDA_PROVIDER, Device, cuda_obstacle
 from resnet_server.engines.interface import EngineSpec
 from resnet_server.engines.session import CPU, open_session
+from resnet_server.engines.tensorrt import TENSORRT_PROVIDER, tensorrt_obstacle
 from resnet_server.errors import EngineError
 
 
@@ -44,6 +46,17 @@ def test_cuda_that_cannot_run_does_not_fall_back_and_says_nothing_on_stdout(spec
     gpu = Device("cuda", CUDA_PROVIDER, "test")
     with pytest.raises(EngineError, match="asked for CUDAExecutionProvider, but ONNX Runtime fell back to CPUExecutionProvider"):
         Compute(replace(spec, device=gpu))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.skipif(
+    TENSORRT_PROVIDER not in onnxruntime.get_available_providers() or tensorrt_obstacle() is None, reason="TensorRT is absent, or runs"
+)
+def test_a_provider_that_fails_is_an_error_and_not_the_cpu_with_a_note_on_stdout(
+    spec: EngineSpec, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EngineError, match=r"model\.fp32\.onnx: ONNX Runtime cannot load it: .*install TensorRT libraries"):
+        open_session(spec.path, [(TENSORRT_PROVIDER, {}), CPU], 1)
     assert capfd.readouterr().out == ""
 
 

@@ -28,9 +28,10 @@ ROWS = 8
 
 
 @pytest.fixture(autouse=True)
-def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `preload_libraries` sets it; a test must not leave it behind."""
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """TF32 as `preload_libraries` sets it, and a search in every test; neither is left behind."""
     monkeypatch.setenv(TF32_SWITCH, "0")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture
