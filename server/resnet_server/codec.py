@@ -16,6 +16,7 @@ from resnet_server.registry import ServedModel
 
 DATATYPE = "UINT8"
 IDENTITY = ("precision", "provider", "certificate")
+MOST_HEADS = 1024  # lengths of BYTES answers vary
 TYPED_FIELDS = ("bool", "int", "int64", "uint64", "fp32", "fp64", "bytes")
 
 
@@ -101,23 +102,29 @@ class AnswerEncoder:
         head = ModelInferResponse(model_name=model.name, model_version=model.version)
         for name in IDENTITY:
             head.parameters[name].string_param = model.properties[name]
-        self._head = head.SerializeToString()
-        self._outputs: dict[tuple[tuple[int, int], str], bytes] = {}
+        self._model = head.SerializeToString()
+        self._heads: dict[tuple[tuple[int, int], str, int], tuple[bytes, bytes]] = {}
 
-    def encode(self, request: ModelInferRequest, logits: Logits, top_k: int) -> bytes:
+    def encode(self, identity: str, logits: Logits, top_k: int) -> bytes:
         """A ModelInferResponse: FP32 [n, classes] raw, or BYTES [n, top_k] of `value:index:label`."""
         rows, classes = logits.shape
         if top_k:
-            return self._answer(request.id, "BYTES", (rows, top_k), _classification(logits, self._labels, top_k))
-        return self._answer(request.id, "FP32", (rows, classes), np.ascontiguousarray(logits, "<f4").tobytes())
+            return self._answer(identity, "BYTES", (rows, top_k), _classification(logits, self._labels, top_k))
+        return self._answer(identity, "FP32", (rows, classes), np.ascontiguousarray(logits, "<f4").tobytes())
 
     def _answer(self, identity: str, datatype: str, shape: tuple[int, int], data: bytes) -> bytes:
-        output = self._outputs.get((shape, datatype))
-        if output is None:
+        key = (shape, datatype, len(data))
+        known = self._heads.get(key)
+        if known is None:
             described = ModelInferResponse()
             described.outputs.add(name=self._output, datatype=datatype, shape=shape)
-            output = self._outputs[shape, datatype] = described.SerializeToString()
-        return self._head + output + ModelInferResponse(id=identity, raw_output_contents=(data,)).SerializeToString()
+            announcement = ModelInferResponse(raw_output_contents=(data,)).SerializeToString()[: -len(data)]
+            known = self._model + described.SerializeToString(), announcement
+            if len(self._heads) < MOST_HEADS:
+                self._heads[key] = known
+        head, announcement = known
+        named = ModelInferResponse(id=identity).SerializeToString() if identity else b""
+        return b"".join((head, named, announcement, data))
 
 
 def _classification(logits: Logits, labels: tuple[str, ...], top_k: int) -> bytes:

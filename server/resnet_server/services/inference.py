@@ -1,7 +1,5 @@
 """The Open Inference Protocol's GRPCInferenceService: the core, and the repository index."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import grpc
@@ -10,10 +8,12 @@ from resnet_proto import open_inference_pb2 as pb
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 
 from resnet_server.codec import DATATYPE, AnswerEncoder, check_outputs, decode_rows
-from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError
-from resnet_server.queueing import NORMAL, PRIORITIES
+from resnet_server.engines.interface import Images
+from resnet_server.errors import ModelNotFoundError, ModelUnavailableError
+from resnet_server.parameters import read_parameters
+from resnet_server.recognition import Checked, Recogniser, parse
 from resnet_server.registry import Registry, ServedModel
-from resnet_server.services.status import Border, Context
+from resnet_server.services.status import Border, Call, Context
 
 EXTENSIONS = ("binary_tensor_data", "classification", "parameters")
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -27,14 +27,16 @@ class InferenceService(GRPCInferenceServiceServicer):
         self._border = border
         self._version = version
         self._encoder = lru_cache(AnswerEncoder)
+        self._recogniser = Recogniser()
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register all methods; ModelInfer's answers come serialised."""
-        handlers = {}
+        """Register all methods; ModelInfer's messages stay in serialised form."""
+        handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(self.ModelInfer)}
         for method in SERVICE.methods:
-            reads, writes = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-            serialise = None if method.name == "ModelInfer" else writes.SerializeToString
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(getattr(self, method.name), reads.FromString, serialise)
+            if method.name not in handlers:
+                reads, writes = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+                behaviour = getattr(self, method.name)
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(behaviour, reads.FromString, writes.SerializeToString)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -66,18 +68,26 @@ class InferenceService(GRPCInferenceServiceServicer):
             return self._metadata(model)
         raise AssertionError("unreachable: the border aborts")
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> bytes:  # type: ignore[override]  # serialised
-        """Compute one request, and answer with the serialised message; see `codec` for what is checked."""
+    async def ModelInfer(self, message: bytes, context: Context) -> bytes:  # type: ignore[override]  # both serialised
+        """Compute one request, both messages in serialised form; see `codec` for what is checked."""
         async with self._border.call("ModelInfer", context) as call:
-            parameters = read_parameters(request)
-            model = self._registry.find(request.model_name, request.model_version, parameters.precision)
+            checked, rows = self._recogniser.recognise(message) or self._read(message, call)
+            model, parameters = checked.model, checked.parameters
             call.model, call.version = model.name, model.version
-            rows = decode_rows(request, model.manifest, model.batcher.limits.max_request)
-            top_k = check_outputs(request, model.manifest)
             deadline = self._border.deadline(context, parameters.timeout_us)
             answer = await model.infer(rows, deadline, parameters.priority)
-            return self._encoder(model).encode(request, answer.logits, top_k)
+            return self._encoder(model).encode(checked.identity, answer.logits, checked.top_k)
         raise AssertionError("unreachable: the border aborts")
+
+    def _read(self, message: bytes, call: Call) -> tuple[Checked, Images]:
+        request = parse(message)
+        parameters = read_parameters(request)
+        model = self._registry.find(request.model_name, request.model_version, parameters.precision)
+        call.model, call.version = model.name, model.version
+        rows = decode_rows(request, model.manifest, model.batcher.limits.max_request)
+        checked = Checked(model, parameters, request.id, check_outputs(request, model.manifest), rows.shape)
+        self._recogniser.remember(message, request, checked)
+        return checked, rows
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
         """Every version found in the repository with its state."""
@@ -99,55 +109,3 @@ class InferenceService(GRPCInferenceServiceServicer):
         response.inputs.add(name=spec.name, datatype=DATATYPE, shape=(-1, spec.height, spec.width, 3))
         response.outputs.add(name=output.name, datatype="FP32", shape=(-1, output.classes))
         return response
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """The request parameters that the server knows; others are ignored, as the protocol asks."""
-
-    precision: str = ""
-    timeout_us: int | None = None
-    priority: int = NORMAL
-
-
-NONE_GIVEN = Parameters()
-
-
-def read_parameters(request: pb.ModelInferRequest) -> Parameters:
-    """`precision` (a string), `timeout` (microseconds) and `priority` (1 first, 3 last, 0 the default).
-
-    Raises InvalidRequestError naming the parameter, its value and what was expected.
-    """
-    given = request.parameters
-    if not given:
-        return NONE_GIVEN
-    timeout = _whole_number(given, "timeout", "a positive int64_param in microseconds")
-    if timeout is not None and timeout <= 0:
-        raise InvalidRequestError(f"parameters.timeout: {timeout}; expected a positive int64_param in microseconds")
-    expected = f"0 to {max(PRIORITIES)} as int64_param: 1 goes first, 0 is the default"
-    priority = _whole_number(given, "priority", expected) or NORMAL
-    if priority not in PRIORITIES:
-        raise InvalidRequestError(f"parameters.priority: {priority}; expected {expected}")
-    return Parameters(_precision(given), timeout, priority)
-
-
-def _whole_number(given: "Mapping[str, pb.InferParameter]", name: str, expected: str) -> int | None:
-    if name not in given:
-        return None
-    parameter = given[name]
-    kind = parameter.WhichOneof("parameter_choice")
-    if kind == "int64_param":
-        return parameter.int64_param
-    if kind == "uint64_param":
-        return parameter.uint64_param
-    shown = getattr(parameter, kind) if kind else "nothing"
-    raise InvalidRequestError(f"parameters.{name}: {shown!r} as {kind}; expected {expected}")
-
-
-def _precision(given: "Mapping[str, pb.InferParameter]") -> str:
-    if "precision" not in given:
-        return ""
-    kind = given["precision"].WhichOneof("parameter_choice")
-    if kind != "string_param":
-        raise InvalidRequestError(f"parameters.precision: is {kind}; expected string_param")
-    return given["precision"].string_param

@@ -1,0 +1,1 @@
+"""The same file on the same cores behind other servers: `peers`."""

@@ -1,0 +1,54 @@
+"""Seldon's MLServer with a custom runtime that calls ONNX Runtime; parallel workers as by default, adaptive batching on."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resnet_bench.limit.driving import GrpcEndpoint
+from resnet_bench.limit.processes import free_port
+from resnet_bench.peers.environment import Environment
+from resnet_bench.peers.peer import Setting, Standing, place
+from resnet_bench.peers.process import running
+
+PACKAGES = ("mlserver==1.7.1",)
+LARGEST_MESSAGE = 64 << 20  # as ours
+BATCH_SECONDS = 0.001  # adaptive batching needs a time to wait; this is short beside any network's batch
+
+
+def write_folder(folder: Path, setting: Setting, ports: tuple[int, int, int]) -> None:
+    """settings.json, model-settings.json and the runtime; `ports` for HTTP, gRPC and metrics."""
+    place(folder, "mlserver_runtime.py", "mlserver_runtime.py")
+    http, grpc, metrics = ports
+    server = {
+        "host": "127.0.0.1",
+        "http_port": http,
+        "grpc_port": grpc,
+        "metrics_port": metrics,
+        "grpc_max_message_length": LARGEST_MESSAGE,
+    }
+    model = {
+        "name": setting.published.name,
+        "implementation": "mlserver_runtime.Runtime",
+        "max_batch_size": setting.max_batch,
+        "max_batch_time": BATCH_SECONDS,
+        "parameters": {"uri": str(setting.published.path.resolve()), "extra": {"threads": setting.cores}},
+    }
+    (folder / "settings.json").write_text(json.dumps(server | {"debug": False}), encoding="utf-8")
+    (folder / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")
+
+
+@contextmanager
+def start(setting: Setting) -> Iterator[Standing]:
+    """Its one parallel worker gets a session with all cores."""
+    environment = Environment(setting.environments, "mlserver", PACKAGES)
+    versions = environment.ensure(setting.install)
+    folder = setting.folder / "mlserver"
+    http, grpc, metrics = free_port(), free_port(), free_port()
+    write_folder(folder, setting, (http, grpc, metrics))
+    command = [str(environment.python), "-m", "mlserver", "start", str(folder)]
+    ready = f"http://127.0.0.1:{http}/v2/models/{setting.published.name}/ready"
+    with running("mlserver", command, ready, folder, {"MLSERVER_METRICS_DIR": str(folder)}) as pid:
+        setup = f"1 worker x {setting.cores} threads, adaptive batching {1e3 * BATCH_SECONDS:g} ms"
+        text = f"MLServer {versions['mlserver']}, {setup}; ORT {versions['onnxruntime']}"
+        yield Standing(GrpcEndpoint("mlserver", f"127.0.0.1:{grpc}"), pid, setting.published.precision, text)
