@@ -27,12 +27,14 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2, "int8": 1e-1}
 
 
 def open_cuda(spec: EngineSpec) -> PaddedCompute:
-    """Open a session for every bucket of `spec` on its GPU; raise EngineError if ONNX Runtime refuses one."""
+    """Open a session for every bucket of `spec` on its GPU; raise EngineError if it is not there, or refused."""
     preload_libraries()
     precision, tensorrt = precision_of(spec.path), not tensorrt_obstacle()
-    search = Search(
-        changes(precision, tensorrt), TOLERANCES[precision], TENSORRT_SECONDS if tensorrt else SEARCH_SECONDS, tactic_memo(spec)
-    )
+    try:
+        memo = tactic_memo(spec)
+    except OSError as error:
+        raise EngineError(f"{spec.path.name}: it cannot be read: {error.strerror}") from None
+    search = Search(changes(precision, tensorrt), TOLERANCES[precision], TENSORRT_SECONDS if tensorrt else SEARCH_SECONDS, memo)
     return PaddedCompute(spec.buckets, CudaOpener(spec, precision).open, search, page_locker(spec))
 
 

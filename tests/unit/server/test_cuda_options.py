@@ -124,6 +124,13 @@ def test_no_place_for_engines_is_an_engine_error(spec: EngineSpec, monkeypatch: 
         tensorrt_provider(spec, 4, half=True, graph=False)
 
 
+def test_a_file_that_is_not_there_is_an_engine_error(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "preload_libraries", lambda: None)
+    spec.path.unlink()
+    with pytest.raises(EngineError, match=r"model\.fp16\.onnx: it cannot be read: No such file or directory"):
+        cuda.open_cuda(spec)
+
+
 class Recorder:
     """Stands for `open_session` and `BoundSession`: a GPU that refuses what `refuses` says."""
 
