@@ -11,7 +11,8 @@ from resnet_bench.peers.environment import Environment
 from resnet_bench.peers.peer import Setting, Standing, place
 from resnet_bench.peers.process import running
 
-PACKAGES = ("mlserver==1.7.1",)
+# A later uvloop gives its workers no event loop: they die at their start.
+PACKAGES = ("mlserver==1.7.1", "uvloop==0.21.0")
 LARGEST_MESSAGE = 64 << 20  # as ours
 BATCH_SECONDS = 0.001  # adaptive batching needs a time to wait; this is short beside any network's batch
 
@@ -34,7 +35,7 @@ def write_folder(folder: Path, setting: Setting, ports: tuple[int, int, int]) ->
         "max_batch_time": BATCH_SECONDS,
         "parameters": {"uri": str(setting.published.path.resolve()), "extra": {"threads": setting.cores}},
     }
-    (folder / "settings.json").write_text(json.dumps(server | {"debug": False}), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps(server), encoding="utf-8")
     (folder / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")
 
 
@@ -46,7 +47,7 @@ def start(setting: Setting) -> Iterator[Standing]:
     folder = setting.folder / "mlserver"
     http, grpc, metrics = free_port(), free_port(), free_port()
     write_folder(folder, setting, (http, grpc, metrics))
-    command = [str(environment.python), "-m", "mlserver", "start", str(folder)]
+    command = [str(environment.python.with_name("mlserver")), "start", str(folder)]
     ready = f"http://127.0.0.1:{http}/v2/models/{setting.published.name}/ready"
     with running("mlserver", command, ready, folder, {"MLSERVER_METRICS_DIR": str(folder)}) as pid:
         setup = f"1 worker x {setting.cores} threads, adaptive batching {1e3 * BATCH_SECONDS:g} ms"
