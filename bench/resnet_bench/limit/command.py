@@ -5,19 +5,24 @@ from pathlib import Path
 
 import click
 
+from resnet_bench.errors import BenchError
 from resnet_bench.limit.grid import Budget, Grid, Work
 from resnet_bench.limit.options import Names, NumberList, available_cores, finish, one_line_errors, with_progress
 from resnet_bench.limit.published import names_in
+from resnet_bench.limit.random_weights import SERVE_ANYWAY, ensure_random
 from resnet_bench.limit.results import LimitReport
 from resnet_bench.limit.table import limit_markdown, limit_table
 from resnet_bench.schema import this_machine
 
 PRECISIONS = click.Choice(["auto", "fp32", "fp16", "int8"])
+LEAST = 0.95  # of raw, by the project's targets
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
 @click.option("--repository", type=click.Path(path_type=Path), required=True, help="Published models.")
+@click.option("--preset", type=click.Choice(["targets"]), help="What the server is to reach of raw, instead of the loads below.")
+@click.option("--random-weights", type=FOLDER, help="With --preset: folder for untrained resnet18 and resnet50, made if absent; adds them.")
 @click.option("--models", type=Names(), default="", help="Comma-separated names  [default: all]")
 @click.option("--precision", type=PRECISIONS, default="auto", help="Of server and raw alike; auto: as the server chooses.")
 @click.option("--in-flight", type=NumberList(), default="1,16,64,256", help="Calls open at any time.")
@@ -29,6 +34,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--out", type=FOLDER, help="Folder for limit.json and limit.md.")
 def limit(
     repository: Path,
+    preset: str | None,
+    random_weights: Path | None,
     models: tuple[str, ...],
     precision: str,
     in_flight: tuple[int, ...],
@@ -41,11 +48,26 @@ def limit(
 ) -> None:
     """Compare the server with raw in-process ONNX Runtime on the same cores, under closed-loop load from h2load."""
     loads = tuple((open_calls, images) for images in rows for open_calls in in_flight)
-    options = ("--device", device, *(("--allow-uncertified",) if allow_uncertified else ()))
+    options = ("--device", device, *(SERVE_ANYWAY if allow_uncertified else ()))
     with one_line_errors():
-        works = tuple(Work(repository, name, precision, loads) for name in models or names_in(repository))
-        report = measure(works, Budget(repeats, duration, available_cores(), options))
+        if random_weights is not None and preset is None:
+            raise BenchError("--random-weights: only --preset targets uses it; expected both")
+        if preset is not None:
+            works = targets(repository, random_weights, options)
+        else:
+            works = tuple(Work(repository, name, precision, loads, None, options) for name in models or names_in(repository))
+        report = measure(works, Budget(repeats, duration, available_cores()))
         finish(report, limit_table(report), limit_markdown(report), report.problems, report.complete, out, "limit")
+
+
+def targets(repository: Path, random_weights: Path | None, options: tuple[str, ...]) -> tuple[Work, ...]:
+    """Where overhead must not count: networks of 224x224 in singles, untrained, and resnet20 with 32 rows a call."""
+    works = [Work(repository, "resnet20", precision, ((16, 32),), LEAST, options) for precision in ("fp32", "auto")]
+    if random_weights is not None:
+        for model in ("resnet18", "resnet50"):
+            ensure_random(random_weights, model, ("fp32",))
+            works.append(Work(random_weights, model, "fp32", ((16, 1),), LEAST, (*options, *SERVE_ANYWAY)))
+    return tuple(works)
 
 
 def measure(works: tuple[Work, ...], budget: Budget) -> LimitReport:

@@ -18,26 +18,35 @@ from resnet_bench.raw import RawPlan, best_plan, throughput
 
 @dataclass(frozen=True)
 class Work:
-    """One network in one precision (auto: as the server chooses), and the loads it is to bear as (in flight, rows)."""
+    """One network in one precision (auto: as the server chooses), and the loads it is to bear as (in flight, rows).
+
+    `least` is the share of raw that is to be reached, if one is set; `options` are further ones for the server.
+    """
 
     repository: Path
     model: str
     precision: str
     loads: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Repeats, seconds of each measurement, cores, and further options for the server."""
-
-    repeats: int
-    seconds: float
-    cores: int
+    least: float | None = None
     options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Repeats, seconds of each measurement, and cores."""
+
+    repeats: int
+    seconds: float
+    cores: int
+
+
+Key = tuple[str, str, tuple[int, int], str, float | None]
+"""Model, precision, load, raw plan and what is to be reached: one cell."""
+
+
+@dataclass(frozen=True)
 class _Subject:
+    work: Work
     server: Serving
     published: Published
     raw_plan: RawPlan
@@ -53,7 +62,7 @@ class Grid:
             find(work.repository, work.model, "fp32" if work.precision == "auto" else work.precision)
         self._works = works
         self._budget = budget
-        self._runs: dict[tuple[str, str, tuple[int, int], str], list[Run]] = {}
+        self._runs: dict[Key, list[Run]] = {}
         self.problems: list[str] = []
 
     @property
@@ -72,11 +81,11 @@ class Grid:
 
     def cells(self) -> tuple[Cell, ...]:
         """All loads of which at least one repeat was measured."""
-        return tuple(make_cell(model, precision, load, plan, runs) for (model, precision, load, plan), runs in self._runs.items())
+        return tuple(make_cell(*key, runs) for key, runs in self._runs.items())
 
     def _measure_work(self, work: Work, on_step: Callable[[str], None]) -> None:
         rows_at_once = max(in_flight * rows for in_flight, rows in work.loads)
-        with serving(work.repository, work.model, work.precision, rows_at_once, self._budget.options) as server:
+        with serving(work.repository, work.model, work.precision, rows_at_once, work.options) as server:
             subject = self._subject(work, server)
             for repeat in range(self._budget.repeats):
                 for rows, in_flights in _by_rows(work.loads).items():
@@ -89,7 +98,7 @@ class Grid:
     def _subject(self, work: Work, server: Serving) -> _Subject:
         published = find(work.repository, work.model, server.precision)
         plan = best_plan(published.path, server.provider, published.material, self._budget.cores)
-        return _Subject(server, published, plan, {rows: make_call(published, rows) for rows in _by_rows(work.loads)})
+        return _Subject(work, server, published, plan, {rows: make_call(published, rows) for rows in _by_rows(work.loads)})
 
     def _raw(self, subject: _Subject) -> float:
         published = subject.published
@@ -113,7 +122,7 @@ class Grid:
         per_call = {name: 1e6 * seconds / sample.calls for name, seconds in cpu.items()}
         times = (p50_ms(sample, in_flight), p99_ms(sample, in_flight), sample.mean_ms)
         result = Run(sample.rate * rows, raw, *times, per_call, steps_between(sums_before, sums_after, rows))
-        key = (subject.published.name, server.precision, load, str(subject.raw_plan))
+        key = (subject.published.name, server.precision, load, str(subject.raw_plan), subject.work.least)
         self._runs.setdefault(key, []).append(result)
 
 
@@ -125,12 +134,18 @@ def check_answers(calls: int, before: Sums, after: Sums) -> None:
 
 
 def named(cpu: dict[int, float], root: int) -> dict[str, float]:
-    """CPU seconds by what each process is: engines are the server's children that run an engine's module."""
-    names: dict[str, float] = {}
-    for pid, seconds in cpu.items():
-        kind = "engine" if "engines" in _command(pid) else "front end" if pid == root or "resnet_server" in _command(pid) else "other"
-        names["front end" if pid == root else f"{kind} {pid}"] = seconds
-    return names
+    """CPU seconds by what each process is."""
+    names = kinds_of(cpu, root)
+    return {names[pid]: seconds for pid, seconds in cpu.items()}
+
+
+def kinds_of(pids: Iterable[int], root: int) -> dict[int, str]:
+    """`front end` for the server itself; a child that runs an engine's module is an `engine`, told apart by its pid."""
+    return {pid: "front end" if pid == root else f"{_kind(pid)} {pid}" for pid in pids}
+
+
+def _kind(pid: int) -> str:
+    return "engine" if "resnet_server.engines" in _command(pid) else "child"
 
 
 def _command(pid: int) -> str:

@@ -50,6 +50,12 @@ class Cell:
     rest_ms: float
     batch_rows: float
     cpu_us: dict[str, float]
+    least: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median share of raw is what was to be reached; None where nothing was."""
+        return None if self.least is None else self.of_raw.median >= self.least
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class LimitReport:
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def make_cell(model: str, precision: str, load: tuple[int, int], raw_plan: str, runs: Sequence[Run]) -> Cell:
+def make_cell(model: str, precision: str, load: tuple[int, int], raw_plan: str, least: float | None, runs: Sequence[Run]) -> Cell:
     """Sum up the repeats of one load, (in flight, rows)."""
 
     def middle(pick: Callable[[Run], float]) -> float:
@@ -89,6 +95,7 @@ def make_cell(model: str, precision: str, load: tuple[int, int], raw_plan: str, 
         middle(lambda run: run.steps.rest),
         middle(lambda run: run.steps.batch_rows),
         {name: statistics.median(run.cpu_us.get(name, 0.0) for run in runs) for name in runs[-1].cpu_us},
+        least,
     )
 
 

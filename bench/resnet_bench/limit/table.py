@@ -5,7 +5,7 @@ from rich.table import Table
 from resnet_bench.limit.results import Cell, LimitReport
 from resnet_bench.schema import Spread
 
-COLUMNS = ("in flight", "rows", "img/s", "raw img/s", "of raw", "p50 ms", "p99 ms", "batch")
+COLUMNS = ("in flight", "rows", "img/s", "raw img/s", "of raw", "to reach", "p50 ms", "p99 ms", "batch")
 WHERE = ("queue ms", "compute ms", "rest ms", "outside ms")
 CPU = ("front end µs", "engines µs", "generator µs")
 
@@ -48,13 +48,18 @@ def figures(cell: Cell) -> tuple[str, ...]:
     return (
         str(cell.in_flight),
         str(cell.rows),
-        *(shown(cell.served, 0), shown(cell.raw, 0), shown(cell.of_raw, 2), shown(cell.p50_ms, 2), shown(cell.p99_ms, 2)),
+        *(shown(cell.served, 0), shown(cell.raw, 0), shown(cell.of_raw, 2), aim(cell), shown(cell.p50_ms, 2), shown(cell.p99_ms, 2)),
         f"{cell.batch_rows:.1f}",
         *(f"{value:.2f}" for value in (cell.queue_ms, cell.compute_ms, cell.rest_ms, outside)),
         f"{cell.cpu_us['front end']:,.0f}",
         " + ".join(f"{value:,.0f}" for value in engines if value >= 1) or "-",
         f"{cell.cpu_us['generator']:,.0f}",
     )
+
+
+def aim(cell: Cell) -> str:
+    """What was to be reached, and whether it was."""
+    return "" if cell.least is None else f"{cell.least:g} {'reached' if cell.reached else 'MISSED'}"
 
 
 def shown(spread: Spread | None, digits: int) -> str:

@@ -7,6 +7,7 @@ import click
 
 from resnet_bench.errors import BenchError
 from resnet_bench.limit.options import Names, NumberList, available_cores, finish, one_line_errors, with_progress
+from resnet_bench.limit.random_weights import ensure_random
 from resnet_bench.peers.comparison import Budget, Comparison
 from resnet_bench.peers.environment import default_folder
 from resnet_bench.peers.kinds import OURS, PEERS
@@ -14,7 +15,7 @@ from resnet_bench.peers.results import PeersReport
 from resnet_bench.peers.standings import Places
 from resnet_bench.peers.table import peers_markdown, peers_table
 from resnet_bench.peers.targets import PEERS as TARGET_PEERS
-from resnet_bench.peers.targets import ensure_random, trained, untrained
+from resnet_bench.peers.targets import trained, untrained
 from resnet_bench.peers.work import Aim, Work
 from resnet_bench.schema import this_machine
 
