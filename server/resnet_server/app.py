@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 
 from resnet_server.assembly import assemble
-from resnet_server.engines.device import available_cores, pick_device
+from resnet_server.engines.device import available_cores, pick_devices
 from resnet_server.engines.process import ProcessEngine
 from resnet_server.errors import ServingError, StartError
 from resnet_server.event_loop import settle_memory
@@ -82,8 +82,8 @@ class App:
 
     async def _start(self) -> None:
         settings = self.settings
-        device = pick_device(settings.device)
-        log.info("device: %s (%s)", device.kind, device.reason)
+        devices = pick_devices(settings.device, settings.devices)
+        log.info("device: %s (%s)", ", ".join(map(str, devices)), devices[0].reason)
         found = scan(
             settings.repository,
             models=settings.models,
@@ -91,7 +91,7 @@ class App:
             allow_uncertified=settings.allow_uncertified,
         )
         metrics = self._open_metrics()
-        loader = Loader(settings, device, metrics)
+        loader = Loader(settings, devices, metrics)
         count = front_end_count(settings, available_cores(), loader.in_process)
         if count == 1:
             await self._serve_here(loader, metrics, found)

@@ -43,6 +43,21 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class GpuNumbers(click.ParamType[tuple[int, ...]]):
+    """Different whole numbers, separated by commas."""
+
+    name = "N,N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse, or fail with what was expected."""
+        from resnet_server.engines.device import parse_device_ids  # ONNX Runtime: not needed for --help
+
+        try:
+            return parse_device_ids(str(value))
+        except StartError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.group()
 @click.version_option(package_name="resnet-serving")
 def main() -> None:
@@ -66,6 +81,7 @@ WHAT = options(
     option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve."),
     option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8."),
     option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs."),
+    option("--devices", type=GpuNumbers(), default="", help="GPUs, such as 0,1: one engine each  [default: all]", show_default=False),
     option("--allow-uncertified", is_flag=True, help="For experiments: serve models whose certificate does not hold."),
 )
 HOW = options(

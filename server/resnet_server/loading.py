@@ -5,12 +5,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
 
 from resnet_server.engines.device import CUDA_PROVIDER, Device
+from resnet_server.engines.gpu_memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.in_process import InProcessEngine
 from resnet_server.engines.interface import EngineSpec
 from resnet_server.engines.process import ProcessEngine
@@ -50,13 +51,13 @@ async def close_all(engines: list[AnyEngine]) -> None:
 class Loader:
     """Loads versions one after the other, with the same settings and device."""
 
-    def __init__(self, settings: Settings, device: Device, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, devices: Sequence[Device], metrics: Metrics) -> None:
         self._settings = settings
-        self._device = device
+        self._devices = devices
         self._metrics = metrics
-        self._planner = Planner(settings, device)
-        on_threads = settings.engine_mode == "thread" or (settings.engine_mode == "auto" and device.provider == CUDA_PROVIDER)
-        self.in_process = on_threads or not SHARES_MEMORY
+        self._planner = Planner(settings, devices[0])
+        self.in_process = settings.engine_mode == "thread" or not SHARES_MEMORY
+        self._watch_gpus()
 
     async def load(self, published: Published) -> list[Loaded]:
         """Return the model in each wanted precision, replayed and warm on every bucket.
@@ -107,7 +108,7 @@ class Loader:
         manifest, plan = published.manifest, planned.plan
         spec = EngineSpec(
             candidate.path,
-            self._device,
+            self._devices[0],
             threads=plan.threads,
             wide_threads=plan.wide_threads,
             max_rows=plan.batch,
@@ -118,16 +119,28 @@ class Loader:
         labels = (published.name, published.version, candidate.artifact.precision)
         engines: list[AnyEngine] = []
         try:
-            engines += [self._engine(spec, self._metrics.engine_restarts.labels(*labels).inc) for _ in range(plan.engines)]
+            specs = [replace(spec, device=device) for device in self._devices for _ in range(plan.engines)]
+            engines += [self._engine(each, self._metrics.engine_restarts.labels(*labels).inc) for each in specs]
             await asyncio.gather(*(engine.open() for engine in engines))
-            check = await self._check_here(published, candidate, engines[0], sample)
+            for engine in reversed(engines if self._devices[0].provider == CUDA_PROVIDER else engines[:1]):
+                check = await self._check_here(published, candidate, engine, sample)
         except BaseException:
             await close_all(engines)
             raise
         certified = is_certified(published, candidate)
-        facts = Facts(manifest, published.labels, candidate.artifact.precision, self._device.provider, certified, check, plan)
+        facts = Facts(manifest, published.labels, candidate.artifact.precision, self._devices[0].provider, certified, check, plan)
         self._describe(facts, engines)
         return Loaded(facts, engines)
+
+    def _watch_gpus(self) -> None:
+        for device in self._devices:
+            memory = open_gpu_memory(device.id) if device.provider == CUDA_PROVIDER else None
+            if memory is not None:
+                self._show_memory(str(device), memory)
+
+    def _show_memory(self, device: str, memory: GpuMemory) -> None:
+        self._metrics.gpu_memory.labels(device, "used").set_function(lambda: memory.read().used)
+        self._metrics.gpu_memory.labels(device, "total").set_function(lambda: memory.read().total)
 
     def _engine(self, spec: EngineSpec, on_restart: Callable[[], None]) -> AnyEngine:
         return InProcessEngine(spec) if self.in_process else ProcessEngine(spec, on_restart)

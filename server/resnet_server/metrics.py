@@ -44,6 +44,7 @@ class Metrics:
         self.engine_memory = Gauge(
             "resnet_engine_resident_memory_bytes", "Resident memory of the engines' processes.", COMPUTED, registry=registry
         )
+        self.gpu_memory = Gauge("resnet_gpu_memory_bytes", "Memory of a GPU, whoever uses it.", ("device", "kind"), registry=registry)
         self.plan_info = Gauge(
             "resnet_plan_info", "1 for the plan in use.", (*COMPUTED, "engines", "threads", "wide_threads", "batch"), registry=registry
         )

@@ -15,6 +15,7 @@ class Settings:
     grpc_port: int = 8001
     metrics_port: int = 8002
     device: str = "auto"
+    devices: tuple[int, ...] = ()
     precision: str = "auto"
     versions: str = "latest"
     models: tuple[str, ...] = ()

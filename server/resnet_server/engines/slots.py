@@ -7,7 +7,7 @@ import numpy as np
 
 from resnet_server.engines.interface import EngineSpec, Images, Logits
 
-ALIGNMENT = 64  # a cache line, and the widest vector
+ALIGNMENT = mmap.PAGESIZE  # memory is locked for a GPU by pages, which no two slots may share
 IDLE = -1
 
 

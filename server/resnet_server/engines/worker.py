@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 from resnet_server.engines import wire
@@ -15,6 +16,8 @@ from resnet_server.engines.device import Device
 from resnet_server.engines.interface import EngineSpec
 from resnet_server.engines.slots import IDLE, Slots
 from resnet_server.errors import ServingError
+
+BEYOND_REPAIR = ("CUDA failure", "CUDA error")  # a CUDA context that has failed once fails for ever: only a new process helps
 
 
 def main() -> None:
@@ -46,12 +49,22 @@ class Worker:
 
     def serve(self) -> None:
         """Compute order after order until the owner is gone."""
-        while True:
-            for key, _ in self._selector.select():
+        try:
+            while self._serve_once():
+                pass
+        finally:
+            for key in list(self._selector.get_map().values()):
                 if isinstance(key.data, Slots):
-                    self._take(key.fileobj, key.data)  # type: ignore[arg-type]  # the sockets registered below
-                elif not self._attach():
-                    return
+                    self._detach(key.fileobj, key.data)  # type: ignore[arg-type]  # the sockets registered below
+            self._selector.close()
+
+    def _serve_once(self) -> bool:
+        for key, _ in self._selector.select():
+            if isinstance(key.data, Slots):
+                self._take(key.fileobj, key.data)  # type: ignore[arg-type]  # the sockets registered below
+            elif not self._attach():
+                return False
+        return True
 
     def _attach(self) -> bool:
         """Take a new channel; False once the owner has closed."""
@@ -61,6 +74,8 @@ class Worker:
         channel, memory = descriptors
         slots = Slots(memory, self._spec, wire.DEPTH)
         os.close(memory)  # mapped
+        for images in slots.images:
+            self._compute.pin(images)
         self._selector.register(socket.socket(fileno=channel), selectors.EVENT_READ, slots)
         return True
 
@@ -70,13 +85,19 @@ class Worker:
         except OSError:
             order = b""
         if not order:
-            self._selector.unregister(channel)
-            channel.close()
+            self._detach(channel, slots)
             return
         try:
             channel.send(self._run(slots, *wire.ORDER.unpack(order)))
         except OSError:  # that front end has ended; its socket says so next
             return
+
+    def _detach(self, channel: socket.socket, slots: Slots) -> None:
+        self._selector.unregister(channel)
+        channel.close()
+        for images in slots.images:
+            self._compute.unpin(images)
+        slots.close()
 
     def _run(self, slots: Slots, slot: int, rows: int, alone: int) -> bytes:
         started = time.perf_counter()
@@ -85,6 +106,8 @@ class Worker:
             slots.logits[slot][:rows] = self._compute.run(slots.images[slot], rows, bool(alone))
             return wire.DONE.pack(wire.ANSWER, slot, time.perf_counter() - started)
         except Exception as error:  # the engine lives on: one batch failed
+            if any(sign in str(error) for sign in BEYOND_REPAIR):
+                raise
             return wire.FAILED.pack(wire.ERROR, slot) + str(error).encode()[: wire.LONGEST - wire.FAILED.size]
         finally:
             slots.running = IDLE
@@ -93,8 +116,7 @@ class Worker:
 def encode(spec: EngineSpec) -> str:
     """The spec as JSON."""
     values = {name: getattr(spec, name) for name in ("threads", "wide_threads", "max_rows", "height", "width", "classes")}
-    device = spec.device
-    return json.dumps({**values, "path": str(spec.path), "device": [device.kind, device.provider, device.reason]})
+    return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device)})
 
 
 def decode(text: str) -> EngineSpec:

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from resnet_server.engines.device import pick_device
+from resnet_server.engines.device import pick_devices
 from resnet_server.errors import EngineError, StartError
 from resnet_server.loading import parse_precisions
 from resnet_server.planning.planner import Planner
@@ -16,7 +16,7 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
 
     Raises StartError without a repository or device, and EngineError at the end if no version has a plan.
     """
-    device = pick_device(settings.device)
+    device = pick_devices(settings.device, settings.devices)[0]
     found = scan(
         settings.repository,
         models=settings.models,

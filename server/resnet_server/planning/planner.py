@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import onnxruntime
@@ -68,8 +68,7 @@ class Planner:
         spec, settings = published.manifest.input, self._settings
         shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
         files = {candidate.artifact.precision: str(candidate.path) for candidate in candidates}
-        device = (self._device.kind, self._device.provider, self._device.reason)
-        task = Task(files, device, shapes, settings.max_batch, spec.height, spec.width, settings.plan_seconds)
+        task = Task(files, astuple(self._device), shapes, settings.max_batch, spec.height, spec.width, settings.plan_seconds)
         command = [sys.executable, "-m", "resnet_server.planning.trial"]
         try:
             result = subprocess.run(
@@ -92,7 +91,7 @@ class Planner:
         settings = self._settings
         return {
             "files": sorted(candidate.artifact.sha256 for candidate in candidates),
-            "machine": [processor(), self.cores, self._device.provider, os.uname().machine],
+            "machine": [processor(), self.cores, self._device.provider, self._device.name, os.uname().machine],
             "onnxruntime": onnxruntime.__version__,
             "limits": [settings.engines, settings.threads, settings.max_batch, settings.latency_target],
         }

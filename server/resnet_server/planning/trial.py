@@ -30,7 +30,7 @@ class Task:
     """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials together."""
 
     files: dict[str, str]
-    device: tuple[str, str, str]
+    device: tuple[str, str, str, int, str]
     layouts: tuple[tuple[int, int], ...]
     max_batch: int
     height: int
