@@ -1,6 +1,5 @@
 """The server under test: started for the benchmark, or one that runs already."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,29 +11,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_bench import process_tree
 from resnet_bench.errors import BenchError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
-ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=\S+:(\d+) metrics=")
+ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=\S+:(\d+) metrics=\S+:(\d+)")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server's address, and its process where it is ours."""
+    """A server's address, its process where it is ours, and where its metrics are if it has such."""
 
     url: str
     pid: int | None = None
+    metrics_url: str | None = None
 
     def cpu_seconds(self) -> float | None:
-        """User and system time of the process so far; None where it is not ours or the system does not tell."""
-        if self.pid is None:
-            return None
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        except OSError:
-            return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time of the process and its children so far; None where it is not ours or the system does not tell."""
+        return None if self.pid is None else process_tree.cpu_seconds(self.pid)
+
+    def peak_memory_bytes(self) -> int | None:
+        """Highest resident memory of the process and of each of its children, summed; None as for `cpu_seconds`."""
+        return None if self.pid is None else process_tree.peak_memory_bytes(self.pid)
 
 
 @contextmanager
@@ -47,12 +46,13 @@ def started(repository: Path, options: tuple[str, ...]) -> Iterator[Target]:
         command = [sys.executable, "-m", "resnet_server", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
         try:
-            yield Target(f"127.0.0.1:{_port(process, log)}", process.pid)
+            grpc_port, metrics_port = _ports(process, log)
+            yield Target(f"127.0.0.1:{grpc_port}", process.pid, f"http://127.0.0.1:{metrics_port}/metrics")
         finally:
             _stop(process)
 
 
-def _port(process: "subprocess.Popen[str]", log: "tempfile._TemporaryFileWrapper[str] | object") -> str:
+def _ports(process: "subprocess.Popen[str]", log: "tempfile._TemporaryFileWrapper[str] | object") -> tuple[str, str]:
     assert process.stdout is not None  # noqa: S101  # a pipe was asked for
     timer = threading.Timer(START_SECONDS, process.kill)
     timer.start()
@@ -63,7 +63,7 @@ def _port(process: "subprocess.Popen[str]", log: "tempfile._TemporaryFileWrapper
         log.seek(0)  # type: ignore[union-attr]  # a temporary text file
         last = (log.read().strip().splitlines() or ["it said nothing"])[-1]  # type: ignore[union-attr]
         raise BenchError(f"server: it did not start: {last}")
-    return match[1]
+    return match[1], match[2]
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

@@ -1,0 +1,14 @@
+"""The files of a report."""
+
+from pathlib import Path
+
+from resnet_bench.report.csv_file import save_csv
+from resnet_bench.schema import Report
+
+
+def save_all(report: Report, folder: Path) -> list[Path]:
+    """Write results.json, results.csv and report.html; return their paths."""
+    paths = [report.save(folder), save_csv(report, folder / "results.csv")]
+    from resnet_bench.report.page import save_page  # matplotlib: only a report needs it
+
+    return [*paths, save_page(report, folder / "report.html")]
