@@ -172,7 +172,7 @@ class App:
 
 def front_end_count(settings: Settings, cores: int, in_process: bool) -> int:
     """Front ends to run: as asked, or one for every CORES_A_FRONT_END cores; engines on threads have one. Raises StartError."""
-    wanted = settings.front_ends
+    wanted = settings.frontends
     if in_process:
         if wanted is not None and wanted > 1:
             raise StartError(f"frontends: {wanted}, but engines on threads serve one; choose --engine-mode process")

@@ -20,7 +20,7 @@ class Settings:
     versions: str = "latest"
     models: tuple[str, ...] = ()
     engine_mode: str = "auto"
-    front_ends: int | None = None
+    frontends: int | None = None
     engines: int | None = None
     threads: int | None = None
     latency_target: float | None = None

@@ -72,10 +72,10 @@ def test_messages_carry_more_descriptors_than_one_call_can(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("cores", "asked", "expected"), [(2, None, 1), (15, None, 1), (16, None, 2), (64, None, 8), (2, 3, 3)])
 def test_front_ends_follow_the_cores_unless_asked_for(cores: int, asked: int | None, expected: int) -> None:
-    assert front_end_count(Settings(Path(), front_ends=asked), cores, in_process=False) == expected
+    assert front_end_count(Settings(Path(), frontends=asked), cores, in_process=False) == expected
 
 
 def test_engines_on_threads_have_one_front_end() -> None:
     assert front_end_count(Settings(Path()), 64, in_process=True) == 1
     with pytest.raises(StartError, match="frontends: 2, but engines on threads serve one"):
-        front_end_count(Settings(Path(), front_ends=2), 64, in_process=True)
+        front_end_count(Settings(Path(), frontends=2), 64, in_process=True)
