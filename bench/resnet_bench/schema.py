@@ -149,6 +149,7 @@ class ModelResult:
     """Facts, raw ONNX Runtime of the same file (images a second, with its best plan; None: not measured) and the loads.
 
     `memory_bytes` is the sum of the highest resident memory of the server and of each engine's process, None where it is not ours.
+    `voids` are the loads of which no run counts, with the reason.
     """
 
     facts: Facts
@@ -158,6 +159,7 @@ class ModelResult:
     points: tuple[Point, ...]
     curve: tuple[CurvePoint, ...]
     memory_bytes: int | None
+    voids: tuple[str, ...] = ()
 
     def point(self, kind: str) -> Point | None:
         """The first point of a kind."""

@@ -78,23 +78,23 @@ class Comparison:
     def _search(self, record: Record) -> None:
         """Saturation, then the capacity within the SLO, then 50 % and 80 % of it."""
         plan, rows = self._plan, self._plan.rows[0]
-        full = self._run(record, "saturation", "closed", concurrency=plan.saturating, rows=rows)
-        found = self._capacity(record, full.sample.throughput / rows)
+        alone = min(run.sample.latency_ms(50) for run in record.runs if run.kind == "single") / 1e3
+        if not record.in_flight:
+            record.in_flight = plan.saturating(alone)
+        full = self._run(record, "saturation", "closed", concurrency=record.in_flight, rows=rows)
+        found = self._capacity(record, alone, max(full.sample.throughput / rows, 1 / alone))
         record.capacities.append(found)
         capacity = record.first_capacity
         if capacity is not None:
             self._run(record, "half", "poisson", rate=HALF * capacity, rows=rows)
             self._run(record, "busy", "poisson", rate=BUSY * capacity, rows=rows)
 
-    def _capacity(self, record: Record, saturation: float) -> float | None:
+    def _capacity(self, record: Record, alone: float, saturation: float) -> float | None:
         slo_ms = 1e3 * self._plan.slo
-        alone = min(run.sample.latency_ms(50) for run in record.runs if run.kind == "single")
-        if alone > slo_ms:
-            record.why_none = f"a call alone takes {alone:.3g} ms (p50), more than the SLO of {slo_ms:g} ms"
+        if 1e3 * alone > slo_ms:
+            record.why_none = f"a call alone takes {1e3 * alone:.3g} ms (p50), more than the SLO of {slo_ms:g} ms"
             return None
         known = record.first_capacity
-        if not known and not saturation:
-            raise BenchError(f"{record.subject.facts.name}: no call was answered under a closed loop")
 
         def probe(rate: float) -> Verdict:
             run = self._run(record, "probe", "poisson", rate=rate, rows=self._plan.rows[0])
@@ -125,6 +125,8 @@ class Comparison:
         )
         self._on_step(f"{self._name}: {load}")
         run = self._measured(kind, load, subject, record)
+        if kind == "single" and not run.sample.outcomes["OK"]:
+            raise BenchError(f"{facts.name}: no call was answered within {plan.seconds:g} s; give a longer --duration")
         if run.sample.void:  # once more; a second void one is kept and shown as such
             run = self._measured(kind, load, subject, record)
         record.runs.append(run)

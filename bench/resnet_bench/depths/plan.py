@@ -1,5 +1,6 @@
 """What a comparison measures, and about how long it takes."""
 
+import math
 from dataclasses import dataclass
 
 from resnet_bench.load.spec import Arrivals
@@ -7,7 +8,7 @@ from resnet_bench.load.spec import Arrivals
 MIN_CALLS = 100  # a p99 of fewer says nothing
 LONGEST_SECONDS = 20.0
 WARM_UP_SECONDS = 0.5
-SATURATING_ROWS = 128  # in flight, in calls of at most so many rows: two full batches for two engines
+SATURATING_ROWS, SATURATING_SECONDS = 128, 0.5  # in flight: at most so many images, and on each core about so much computing
 RAW_TRIALS_SECONDS = 12.0
 PROBES_FIRST, PROBES_LATER = 5, 4
 OVERHEAD_SECONDS = 0.3  # of a run, beside its warm-up and counted time
@@ -36,10 +37,10 @@ class Plan:
         """True where the capacity is searched for."""
         return not self.rates and not self.concurrencies
 
-    @property
-    def saturating(self) -> int:
-        """Calls in flight that keep every engine busy."""
-        return max(2 * self.cores, SATURATING_ROWS // self.rows[0])
+    def saturating(self, alone: float) -> int:
+        """Calls in flight that keep every engine busy, where one call alone takes `alone` seconds."""
+        rows = min(SATURATING_ROWS, self.cores * SATURATING_SECONDS / alone)
+        return max(2 * self.cores, math.ceil(rows / self.rows[0]))
 
     def seconds_at(self, rate: float) -> float:
         """How long to measure `rate` calls a second: longer where few come, so that a p99 means something."""

@@ -64,6 +64,7 @@ class Record:
     raw: list[float] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     capacities: list[float | None] = field(default_factory=list)
+    in_flight: int = 0
     bound_by_generator: bool = False
     why_none: str = ""
     memory_bytes: int = 0
@@ -89,6 +90,7 @@ class Record:
             points=tuple(summed_up(same, raw) for same in runs.values() if any(not run.sample.void for run in same)),
             curve=self._curve(),
             memory_bytes=self.memory_bytes or None,
+            voids=tuple(f"{same[0].sample.load}: {same[-1].sample.void}" for same in runs.values() if all(run.sample.void for run in same)),
         )
 
     def _capacity(self, raw: Spread | None) -> Capacity | None:

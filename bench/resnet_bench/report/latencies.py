@@ -50,9 +50,9 @@ def latency_by_depth(view: View) -> Axes | None:
 def _legend(axes: Axes, view: View) -> None:
     busy = view.busy_name.replace("its ", "")
     loads = [("alone", PARTS[1]), (busy, PARTS[0])]
-    for (_, name, marker), (load, colour) in zip(PERCENTILES, (*loads, (" ", "none")), strict=True):
+    for (_, name, marker), (load, colour) in zip(PERCENTILES, (*loads, (" ", INK)), strict=True):
         axes.plot([], [], marker=marker, linestyle="none", color=INK, markersize=7, label=name)
-        axes.plot([], [], color=colour, linewidth=3, label=load)
+        axes.plot([], [], color=colour, linewidth=3, linestyle="-" if load.strip() else "none", label=load)
     legend_above(axes, 3)  # filled column by column
 
 

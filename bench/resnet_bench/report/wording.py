@@ -61,6 +61,7 @@ def notes(report: Report) -> list[str]:
             found.append(f"{label}: no capacity: {model.capacity.reason}.")
         if model.capacity is not None and model.capacity.bound:
             found.append(f"{label}: the load generator, not the server, ended the search; the server may do more.")
+        found += [f"{label}, {void}; nothing is known of this load." for void in model.voids]
         for point in model.points:
             found += [f"{label}, {point.load}: a run was void and does not count: {reason}." for reason in dict.fromkeys(point.voids)]
     return found

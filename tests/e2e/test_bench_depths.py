@@ -1,0 +1,140 @@
+"""`resnet-bench depths` as a process, with real servers."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import RunningServer
+
+BRIEF = ["--duration", "0.2", "--repeats", "1"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "resnet_bench", "depths", *arguments]
+
+
+def run(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+def saved(folder: Path) -> Any:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_repository_is_searched_for_its_capacity(repository: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    output = run("--repository", str(repository), *BRIEF, "--slo", "2s", "--out", str(out)).stdout
+    assert "resnet20" in output
+    report = saved(out)
+    (model,) = report["models"]
+    facts = model["facts"]
+    assert report["complete"] is True
+    assert (facts["depth"], facts["parameters"], facts["trained"]) == (20, 269_722, True)
+    assert facts["accuracy"] > 90
+    assert "engines x" in facts["plan"]
+    assert len(facts["certificate_id"]) == 64
+    assert model["raw_throughput"]["median"] > 0
+    assert model["capacity"]["images"]["median"] > 0
+    assert model["capacity"]["efficiency"]["median"] > 0
+    assert model["memory_bytes"] > 50 * 2**20
+    assert {"single", "saturation"} <= {point["kind"] for point in model["points"]}
+    for point in model["points"]:
+        assert 0 < point["p50_ms"]["median"] <= point["p99_ms"]["median"]
+        assert point["outcomes"]["OK"] > 0
+        assert point["cpu_seconds"]["median"] > 0
+        assert point["split"]["compute"]["median"] > 0
+        assert sum(point["batch_rows"].values()) > 0
+    with (out / "results.csv").open() as file:
+        assert [row["kind"] for row in csv.DictReader(file)] == [point["kind"] for point in model["points"]]
+    assert (out / "report.html").read_text().count("<svg") >= 6
+
+
+def test_closed_loops_are_measured_where_asked_for(repository: Path, tmp_path: Path) -> None:
+    loads = ["--concurrency", "2", "--rows", "1,4", "--server-options", "--engines 1 --threads 1"]
+    output = run("--repository", str(repository), "--models", "resnet20", *BRIEF, *loads, "--out", str(tmp_path)).stdout
+    assert "2 in flight, 4 rows" in output
+    (model,) = saved(tmp_path)["models"]
+    assert model["facts"]["plan"].startswith("1 engines x 1 threads")
+    assert model["capacity"] is None
+    cells = [point for point in model["points"] if point["kind"] == "closed"]
+    assert [(cell["concurrency"], cell["rows"]) for cell in cells] == [(2, 1), (2, 4)]
+
+
+def test_a_running_server_is_measured_at_given_rates(server: RunningServer, tmp_path: Path) -> None:
+    where = ["--url", server.url, "--metrics-url", server.metrics_url]
+    run(*where, *BRIEF, "--rates", "20,40", "--arrivals", "constant", "--slo", "5s", "--out", str(tmp_path))
+    (model,) = saved(tmp_path)["models"]
+    rates = [point for point in model["points"] if point["kind"] == "rate"]
+    assert [point["rate"] for point in rates] == [20, 40]
+    assert all(point["arrivals"] == "constant" and point["split"] and point["cpu_seconds"] is None for point in rates)
+    assert model["raw_throughput"] is None
+    assert model["memory_bytes"] is None
+
+
+def test_random_weights_are_published_and_marked_untrained(tmp_path: Path) -> None:
+    output = run("--random-weights", "20", *BRIEF, "--concurrency", "1", "--out", str(tmp_path)).stdout
+    assert "resnet20 (untrained)" in output
+    (model,) = saved(tmp_path)["models"]
+    assert (model["facts"]["trained"], model["facts"]["accuracy"]) == (False, None)
+    assert "untrained" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --repository, --random-weights or --url"),
+        (["--repository", "nowhere"], "repository: nowhere is not a folder"),
+        (["--repository", "{empty}"], "holds no models"),
+        (["--repository", "{repository}", "--models", "resnet9"], "models: resnet9 not in"),
+        (["--repository", "{repository}", "--server-options", "--grpc-port {port}"], "grpc-port: 127.0.0.1:{port} cannot be opened"),
+        (["--repository", "{repository}", "--precision", "fp8"], "precision: 'fp8'; expected some of auto, fp32"),
+        (["--random-weights", "resnet9"], "random-weights: resnet9 cannot be published: "),
+        (["--random-weights", "18", "--url", "{url}"], "--random-weights starts its own servers"),
+        (["--url", "127.0.0.1:1"], "url: no server answers at 127.0.0.1:1"),
+        (["--url", "{url}", "--models", "resnet9"], "models: resnet9 not served; the server has resnet20"),
+        (["--url", "{url}", "--metrics-url", "http://127.0.0.1:1/metrics"], "metrics-url: http://127.0.0.1:1/metrics cannot be read"),
+        (["--url", "{url}", "--rows", "0"], "'0'; expected positive whole numbers"),
+        (["--url", "{url}", "--rates", "-1"], "'-1'; expected calls a second, above 0"),
+        (["--url", "{url}", "--slo", "fast"], "'fast'; expected a duration such as 50ms or 2s"),
+        (["--url", "{url}", "--rows", "1,2"], "several --rows need --rates or --concurrency"),
+        (["--url", "{url}", "--rates", "1", "--concurrency", "1"], "give --rates (open loop) or --concurrency (closed loop), not both"),
+        (["--url", "{url}", *BRIEF, "--slo", "0.001ms"], "slo: no model meets 0.001 ms at any rate; resnet20: a call alone takes"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    arguments: list[str], message: str, server: RunningServer, repository: Path, tmp_path: Path
+) -> None:
+    values = {"url": server.url, "port": server.url.rpartition(":")[2], "repository": str(repository), "empty": str(tmp_path)}
+    result = run(*(argument.format(**values) for argument in arguments), check=False)
+    assert result.returncode in (1, 2)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert message.format(**values) in line
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupted_benchmark_saves_what_it_measured(server: RunningServer, tmp_path: Path) -> None:
+    options = ["--duration", "0.2", "--repeats", "1000", "--concurrency", "1", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        command("--url", server.url, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        assert "left)" in line
+        if line.startswith("resnet20 2/1000"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "interrupted: what was measured is shown and saved" in stderr
+    report = saved(tmp_path)
+    assert report["complete"] is False
+    assert report["models"][0]["points"]
+    assert "Interrupted" in (tmp_path / "report.html").read_text()
