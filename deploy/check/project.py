@@ -18,8 +18,8 @@ PREFIX = "resnet-serving-check-"
 REPLICAS = 4
 
 
-def run(*command: str, environment: dict[str, str] | None = None, log: Path | None = None) -> str:
-    """The standard output of a command; raise CheckError with its last line of complaint if it fails."""
+def run(*command: str, environment: dict[str, str] | None = None, log: Path | None = None, shown: str = "") -> str:
+    """The standard output of a command; raise CheckError with its name (or `shown`) and last line of complaint if it fails."""
     try:
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -28,8 +28,16 @@ def run(*command: str, environment: dict[str, str] | None = None, log: Path | No
         log.write_text(result.stdout + result.stderr, encoding="utf-8")
     if result.returncode:
         said = [line for line in (result.stderr or result.stdout).splitlines() if line.strip()]
-        raise CheckError(f"{' '.join(command[:5])} ...: {said[-1].strip() if said else f'status {result.returncode}'}")
+        raise CheckError(f"{shown or ' '.join(command[:2])}: {said[-1].strip() if said else f'status {result.returncode}'}")
     return result.stdout.strip()
+
+
+def revision() -> str:
+    """The commit, `-dirty` if the tree has changed; `unknown` outside a git checkout."""
+    try:
+        return run("git", "describe", "--always", "--dirty", "--abbrev=40", "--match=")
+    except CheckError:
+        return "unknown"
 
 
 def free_range(count: int) -> str:
@@ -71,7 +79,7 @@ class Project:
         self.reports = Path(tempfile.mkdtemp(prefix=PREFIX))
         defaults = {
             "RESNET_TAG": "check",
-            "RESNET_REVISION": run("git", "rev-parse", "HEAD"),
+            "RESNET_REVISION": revision(),
             "RESNET_NETWORKS": "resnet20,resnet32",
             "RESNET_PRECISIONS": "fp32",
             "RESNET_SERVER_PLAN_SECONDS": "1",
@@ -87,7 +95,8 @@ class Project:
 
     def compose(self, *arguments: str, log: Path | None = None) -> str:
         """`docker compose` with this project's name and settings."""
-        return run("docker", "compose", "--ansi", "never", "-p", self.name, *arguments, environment=self.environment, log=log)
+        command = ["docker", "compose", "--ansi", "never", "-p", self.name, *arguments]
+        return run(*command, environment=self.environment, log=log, shown=f"docker compose {' '.join(arguments[:6])}")
 
     def image(self, service: str) -> str:
         """The image that the compose file names for a service."""

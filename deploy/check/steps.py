@@ -74,11 +74,13 @@ class Steps:
         revision = labels["org.opencontainers.image.revision"]
         demand(revision == self.project.environment["RESNET_REVISION"], f"{name}: is labelled with revision {revision}")
         script = (
-            "import importlib.util as u, shutil, sys; p = sys.argv[1].split(); print(*[n for n in p if u.find_spec(n) or shutil.which(n)]);"
-            "print(open('/usr/share/doc/resnet-serving/requirements.lock').read().count('=='))"
+            "import importlib.util as u, json, shutil, sys;"
+            "found = [n for n in sys.argv[1].split() if u.find_spec(n) or shutil.which(n)];"
+            "print(json.dumps([found, open('/usr/share/doc/resnet-serving/requirements.lock').read().count('==')]))"
         )
-        found, pins = run("docker", "run", "--rm", "--network", "none", "--entrypoint", "python", name, "-c", script, ABSENT).split("\n")
-        demand(not found.strip(), f"{name}: holds {found}")
+        command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python", name, "-c", script, ABSENT]
+        found, pins = json.loads(run(*command))
+        demand(not found, f"{name}: holds {', '.join(found)}")
         return f"revision {revision[:12]}, {pins} pinned packages, none of {ABSENT}"
 
     def up(self) -> str:
@@ -205,9 +207,19 @@ class Steps:
 
     def bench(self) -> str:
         """A short comparison against the running servers."""
-        self.project.compose("--profile", "bench", "run", "--rm", "--no-deps", "-T", "bench", "--duration", "1", "--models", "resnet20")
+        options = [
+            "--models",
+            self.project.environment["RESNET_NETWORKS"].split(",")[0],
+            "--duration",
+            "500ms",
+            "--repeats",
+            "1",
+            "--concurrency",
+            "2",
+        ]
+        self.project.compose("--profile", "bench", "run", "--rm", "--no-deps", "-T", "bench", *options)
         found = sorted(str(path.relative_to(self.project.reports)) for path in self.project.reports.rglob("*") if path.is_file())
-        demand("results.json" in found, f"bench: left {found or 'nothing'}")
+        demand({"results.json", "report.html"} <= set(found), f"bench: left {', '.join(found) or 'nothing'}")
         return ", ".join(found)
 
     def nothing_left(self) -> str:
