@@ -59,6 +59,14 @@ def is_free(port: int) -> bool:
     return True
 
 
+def require_free(name: str, port: str) -> None:
+    """Raise CheckError unless the setting is the number of a port that nothing listens on."""
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise CheckError(f"{name}: '{port}'; expected the number of a port")
+    if not is_free(int(port)):
+        raise CheckError(f"{name}: {port} is in use on 127.0.0.1; expected a free port")
+
+
 def wait_for(what: str, condition: Callable[[], bool], seconds: float) -> float:
     """Poll until the condition holds; return the seconds it took, or raise CheckError."""
     started = time.monotonic()
@@ -76,7 +84,6 @@ class Project:
         self.name = f"{PREFIX}{os.getpid()}"
         ports = free_range(REPLICAS + 2)
         first, last = (int(port) for port in ports.split("-"))
-        self.reports = Path(tempfile.mkdtemp(prefix=PREFIX))
         defaults = {
             "RESNET_TAG": "check",
             "RESNET_REVISION": revision(),
@@ -87,9 +94,12 @@ class Project:
             "RESNET_GRPC_PORTS": f"{first}-{last - 2}",
             "PROMETHEUS_PORT": str(last - 1),
             "GRAFANA_PORT": str(last),
-            "RESNET_REPORTS": str(self.reports),
         }
         self.environment = defaults | dict(os.environ)
+        for name in ("PROMETHEUS_PORT", "GRAFANA_PORT"):
+            require_free(name, self.environment[name])
+        self.reports = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.environment["RESNET_REPORTS"] = str(self.reports)
         self.prometheus = f"http://127.0.0.1:{self.environment['PROMETHEUS_PORT']}"
         self.grafana = f"http://127.0.0.1:{self.environment['GRAFANA_PORT']}"
 

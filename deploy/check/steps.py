@@ -20,6 +20,7 @@ from deploy.check.traffic import Traffic, png, refused
 
 IMAGES = 32
 ALERT = re.compile(r"^ +- alert: (\w+)$", re.MULTILINE)
+BUILT = ("server", "bench", "export")
 LABELS = ("title", "description", "version", "revision", "source", "licenses")
 ABSENT = "torch torchvision onnx triton gcc cc make"
 CALLS = 'sum(resnet_requests_total{method="Classify", status="OK"})'
@@ -59,9 +60,12 @@ class Steps:
         ]
 
     def build(self) -> str:
-        """Build, and say how large the images are."""
+        """Build, remove what the last run's tags named, and say how large the images are."""
+        before = self._built()
         self.project.compose("--profile", "bench", "build", log=ROOT / "build" / "compose-check.log")
-        names = [self.project.image(service) for service in ("server", "bench", "export")]
+        if superseded := before - self._built():
+            run("docker", "image", "rm", *superseded)
+        names = [self.project.image(service) for service in BUILT]
         sizes = [run("docker", "image", "inspect", "--format", "{{.Size}}", name) for name in names]
         return ", ".join(f"{name.partition(':')[0]} {int(size) / 1e6:,.0f} MB" for name, size in zip(names, sizes, strict=True))
 
@@ -229,6 +233,10 @@ class Steps:
         alive = [pid for pid in self.processes if Path(f"/proc/{pid}").exists()]
         demand(not alive, f"down: left the processes {alive}")
         return f"no container, network or volume, and none of {len(self.processes)} processes"
+
+    def _built(self) -> set[str]:
+        """Ids of the images that the project's tags name now."""
+        return {line for name in BUILT for line in run("docker", "image", "ls", "-q", "--no-trunc", self.project.image(name)).split()}
 
     def _choose_images(self) -> None:
         """Another version of Prometheus does where the named one is not here; Grafana stays out where it is not here."""
