@@ -183,13 +183,13 @@ def test_an_overload_whose_generator_lagged_is_void() -> None:
         summed_up(open_sample([40_000], 1, "the generator lagged"), 200.0)
 
 
-def test_what_is_not_published_is_named(precise_repository: Path, tmp_path: Path) -> None:
-    assert names_in(precise_repository) == ("resnet20",)
-    assert find(precise_repository, "resnet20", "int8").label == "resnet20 int8"
+def test_what_is_not_published_is_named(repository: Path, tmp_path: Path) -> None:
+    assert names_in(repository) == ("resnet20",)
+    assert find(repository, "resnet20", "fp32").label == "resnet20 fp32"
     with pytest.raises(BenchError, match="models: 'resnet99' is not published"):
-        find(precise_repository, "resnet99", "fp32")
-    with pytest.raises(BenchError, match="precision: resnet20 is not published in fp64; it has fp32, fp16, int8"):
-        find(precise_repository, "resnet20", "fp64")
+        find(repository, "resnet99", "fp32")
+    with pytest.raises(BenchError, match="precision: resnet20 is not published in int8; it has fp32"):
+        find(repository, "resnet20", "int8")
     with pytest.raises(BenchError, match="holds no published model"):
         names_in(tmp_path)
     with pytest.raises(BenchError, match="is not a folder"):
