@@ -12,17 +12,22 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
+from matplotlib.transforms import Bbox
 
 from deploy.check.dashboard import Panel, Target, panels
 from deploy.check.prometheus import Prometheus
 
 COLUMNS = 24
-INCHES_X, INCHES_Y = 0.75, 0.42
+INCHES_X, INCHES_Y = 0.7, 0.36
 POINTS = 120
 INK, FAINT, GROUND, CARD = "#d8d9da", "#8e8e8e", "#111217", "#181b1f"
 COLOURS = ("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#b877d9", "#5794f2", "#96d98d", "#ffcb7d", "#c4a0e8")
-HIDDEN = {"Time", "job", "instance", "__name__"}
+HEAT = LinearSegmentedColormap.from_list("heat", (CARD, "#5794f2", "#e0efff"))
+NAMED = {"green": "#73bf69", "blue": "#5794f2", "purple": "#b877d9", "gray": "#8e8e8e", "orange": "#ff9830", "yellow": "#fade2a",
+    "red": "#f2495c", "dark-red": "#c4162a"}  # fmt: skip
 
 
 def main() -> None:
@@ -32,7 +37,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="how far back")
     arguments = parser.parse_args()
-    mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 8, "text.color": INK, "axes.edgecolor": "#2c3235"})
+    mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": "#2c3235"})
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     Picture(Prometheus(arguments.prometheus), arguments.minutes).draw().savefig(arguments.out, dpi=100, facecolor=GROUND)
 
@@ -62,20 +67,21 @@ class Picture:
         card.set(xticks=[], yticks=[], facecolor=GROUND if panel.kind == "row" else CARD)
         card.spines[:].set_visible(panel.kind != "row")
         if panel.kind != "row":
-            card.text(0.12 / w, 1 - 0.35 / h, panel.title, transform=card.transAxes, va="top", fontsize=9, weight="bold")
+            card.text(0.12 / w, 1 - 0.35 / h, panel.title, transform=card.transAxes, va="top", fontsize=10, weight="bold")
         if panel.kind not in ("timeseries", "heatmap"):
             return card
         axes = figure.add_axes(
             (*self._at(x + 1.1, y + h - self._legend(panel) - 0.9), (w - 1.4) / COLUMNS, (h - 2.6 - self._legend(panel)) / self.height)
         )
         axes.set_facecolor(CARD)
-        axes.tick_params(colors=FAINT, labelsize=7, length=0)
+        axes.tick_params(colors=FAINT, labelsize=8, length=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#2c3235", linewidth=0.6)
+        axes.set_axisbelow(True)
         return axes
 
     def _legend(self, panel: Panel) -> float:
-        return 1.0 if panel.kind == "timeseries" else 0.2
+        return 1.3 if panel.kind == "timeseries" else 0.1
 
     def _at(self, x: float, bottom: float) -> tuple[float, float]:
         return x / COLUMNS, 1 - bottom / self.height
@@ -91,18 +97,19 @@ class Picture:
     def _table(self, axes: Axes, panel: Panel) -> None:
         organise = panel.raw["transformations"][0]["options"]
         names: dict[str, str] = organise["renameByName"]
-        rows = [series["metric"] | {"Value": quantity(float(series["value"][1]), panel.unit)} for series in self._instant(panel.targets[0])]
-        columns = [name for name in (rows[0] if rows else {}) if name not in HIDDEN]
+        columns = sorted(organise["indexByName"], key=organise["indexByName"].__getitem__)
+        rows = [one["metric"] | {"Value": quantity(float(one["value"][1]), panel.unit)} for one in self._instant(panel.targets[0])]
         cells = [[shorten(row[name]) for name in columns] for row in sorted(rows, key=lambda row: depth(row["model"]))]
         if not cells:
             return
-        table = axes.table(cells, colLabels=[names.get(name, name) for name in columns], bbox=(0.01, 0.04, 0.98, 0.78), cellLoc="left")  # type: ignore[arg-type]  # the stubs want a Bbox; four numbers work
+        headings = [names.get(name, name) for name in columns]
+        table = axes.table(cells, colLabels=headings, bbox=Bbox.from_bounds(0.01, 0.08, 0.98, 0.74), cellLoc="left", colLoc="left")
         table.auto_set_font_size(False)
         table.auto_set_column_width(list(range(len(columns))))
         for (line, _), cell in table.get_celld().items():
             cell.set(facecolor=CARD, edgecolor="#2c3235", linewidth=0.5)
             cell.visible_edges = "B"
-            cell.get_text().set(fontsize=7.5, color="#8ab8ff" if line == 0 else INK)
+            cell.get_text().set(fontsize=8.5, color="#8ab8ff" if line == 0 else INK)
 
     def _heatmap(self, axes: Axes, panel: Panel) -> None:
         buckets = sorted(self._range(panel.targets[0]), key=lambda series: float(series["metric"]["le"]))
@@ -114,42 +121,66 @@ class Picture:
             values = {float(moment): float(value) for moment, value in series["values"]}
             counts.append([values.get(moment, 0.0) for moment in times])
         differences = [[max(0.0, b - a) for a, b in zip(low, high, strict=True)] for low, high in pairwise(counts)]
-        axes.pcolormesh([moment - self.end for moment in times], range(len(buckets)), differences, cmap="Blues", shading="nearest")
-        axes.set_yticks(range(len(buckets)), [f"<= {series['metric']['le']}" for series in buckets])
+        axes.grid(visible=False)
+        axes.pcolormesh([moment - self.end for moment in times], range(len(buckets)), differences, cmap=HEAT, shading="nearest")
+        axes.set_yticks(range(len(buckets)), [series["metric"]["le"].removesuffix(".0") for series in buckets])
         self._time_axis(axes)
 
     def _series(self, axes: Axes, panel: Panel) -> None:
-        found = [(legend(target, series["metric"]), series["values"]) for target in panel.targets for series in self._range(target)]
+        found = [(legend(target, one["metric"]), one["values"]) for target in panel.targets for one in self._range(target)]
         found.sort(key=lambda one: depth(one[0]))
-        stacked = panel.raw["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
-        if not found:
-            axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=11)
-        elif stacked:
-            self._stack(axes, found)
-        else:
-            for colour, (name, values) in enumerate(found):
-                points = [(float(moment) - self.end, float(value)) for moment, value in values]
-                axes.plot(*zip(*points, strict=True), color=COLOURS[colour % len(COLOURS)], linewidth=1.4, label=name)
-        axes.set_ylim(bottom=0, top=None if found and axes.get_ylim()[1] > 0 else 1)
-        ticks = axes.get_yticks()
-        axes.set_yticks(ticks, [quantity(tick, panel.unit) for tick in ticks])
         self._time_axis(axes)
-        if found:
-            across = max(2, int(panel.place[2] // 2.6))
-            axes.legend(
-                loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncol=across, fontsize=6.5, frameon=False, labelcolor=INK, handlelength=1.0
-            )
+        if not found:
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=12)
+            return
+        colours = self._colours(panel, [name for name, _ in found])
+        if panel.raw["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal":
+            self._stack(axes, found, colours)
+        else:
+            for (name, values), colour in zip(found, colours, strict=True):
+                points = [(float(moment) - self.end, float(value)) for moment, value in values]
+                style = ":" if name.endswith((" queue", " restarts")) else "-"
+                axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.5, label=name)
+        self._value_axis(axes, panel.unit)
+        across = -(-len(found) // 2) if len(found) > 4 else 4
+        look = {
+            "fontsize": 7.5 if panel.place[2] > 8 else 6.5,
+            "columnspacing": 1.0,
+            "frameon": False,
+            "labelcolor": INK,
+            "handlelength": 1.2,
+        }
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.12), ncol=across, **look)
 
-    def _stack(self, axes: Axes, found: list[tuple[str, list[list[Any]]]]) -> None:
+    def _colours(self, panel: Panel, names: list[str]) -> list[str]:
+        """The dashboard's own for a name it fixes; else one for each model, so that a depth looks the same in every panel."""
+        overrides = panel.raw["fieldConfig"]["overrides"]
+        properties = {one["matcher"]["options"]: one["properties"][0] for one in overrides}
+        fixed = {name: NAMED[one["value"]["fixedColor"]] for name, one in properties.items() if one["id"] == "color"}
+        models = sorted({series["metric"]["model"] for series in self.prometheus.query("resnet_model_info")}, key=depth)
+        known = {model: COLOURS[index % len(COLOURS)] for index, model in enumerate(models)}
+        rest = iter(COLOURS[len(known) :] * len(names))
+        return [fixed.get(name) or next((known[word] for word in name.split() if word in known), None) or next(rest) for name in names]
+
+    def _value_axis(self, axes: Axes, unit: str) -> None:
+        top = axes.get_ylim()[1]
+        axes.set_ylim(0, top if top > 0.06 or unit != "short" else 1)
+        if unit == "bytes":
+            axes.yaxis.set_major_locator(MultipleLocator(2 ** math.ceil(math.log2(top / 5))))
+        ticks = [tick for tick in axes.get_yticks() if 0 <= tick <= axes.get_ylim()[1]]
+        axes.set_yticks(ticks, [quantity(tick, unit) for tick in ticks])
+
+    def _stack(self, axes: Axes, found: list[tuple[str, list[list[Any]]]], colours: list[str]) -> None:
         times = sorted({float(point[0]) for _, values in found for point in values})
         layers = [[float(dict(map(tuple, values)).get(moment, 0)) for moment in times] for _, values in found]
-        colours = [COLOURS[index % len(COLOURS)] for index in range(len(found))]
         axes.stackplot([moment - self.end for moment in times], layers, labels=[name for name, _ in found], colors=colours, alpha=0.6)
 
     def _time_axis(self, axes: Axes) -> None:
         axes.set_xlim(self.start - self.end, 0)
-        ticks = [-60.0 * minute for minute in range(int((self.end - self.start) / 60), -1, -2)]
-        axes.set_xticks(ticks, [time.strftime("%H:%M", time.gmtime(self.end + tick)) for tick in ticks])
+        first = 60 * math.ceil(self.start / 60)
+        ticks = range(first, int(self.end) + 1, 60 if self.end - self.start <= 600 else 300)
+        axes.set_xticks([tick - self.end for tick in ticks], [time.strftime("%H:%M", time.gmtime(tick)) for tick in ticks])
 
     def _instant(self, target: Target) -> list[dict[str, Any]]:
         return self.prometheus.query(target.expression)
@@ -190,6 +221,8 @@ def quantity(value: float, unit: str) -> str:
         return f"{100 * value:.4g} %"
     if unit == "bytes":
         return f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
+    if unit == "reqps":
+        return f"{value:.3g} /s"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 

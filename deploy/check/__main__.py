@@ -39,6 +39,8 @@ def check(project: Project) -> None:
             print(f"  {title} ...", flush=True)
             print(f"    ok: {step()}  ({time.monotonic() - started:.0f} s)", flush=True)
     finally:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it behind
         project.down()
     print(f"  down: nothing is left ...\n    ok: {steps.nothing_left()}", flush=True)
 

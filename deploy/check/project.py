@@ -15,13 +15,20 @@ from deploy.check.errors import CheckError
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "resnet-serving-check-"
-REPLICAS = 4
+REPLICAS = 2
 
 
-def run(*command: str, environment: dict[str, str] | None = None, log: Path | None = None, shown: str = "") -> str:
-    """The standard output of a command; raise CheckError with its name (or `shown`) and last line of complaint if it fails."""
+def run(
+    *command: str, environment: dict[str, str] | None = None, log: Path | None = None, shown: str = "", undisturbed: bool = False
+) -> str:
+    """The standard output of a command; raise CheckError with its name (or `shown`) and last line of complaint if it fails.
+
+    An `undisturbed` command does not get the terminal's Ctrl-C.
+    """
     try:
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, start_new_session=undisturbed
+        )
     except FileNotFoundError:
         raise CheckError(f"{command[0]}: is not installed; this check needs Docker with compose v2") from None
     if log is not None:
@@ -82,7 +89,7 @@ class Project:
 
     def __init__(self) -> None:
         self.name = f"{PREFIX}{os.getpid()}"
-        ports = free_range(REPLICAS + 2)
+        ports = free_range(1 + REPLICAS + 2)
         first, last = (int(port) for port in ports.split("-"))
         defaults = {
             "RESNET_TAG": "check",
@@ -91,12 +98,13 @@ class Project:
             "RESNET_PRECISIONS": "fp32",
             "RESNET_SERVER_PLAN_SECONDS": "1",
             "RESNET_CPUS": str(min(2, int(run("docker", "info", "--format", "{{.NCPU}}")))),
-            "RESNET_GRPC_PORTS": f"{first}-{last - 2}",
+            "RESNET_GRPC_PORTS": str(first),
             "PROMETHEUS_PORT": str(last - 1),
             "GRAFANA_PORT": str(last),
         }
         self.environment = defaults | dict(os.environ)
-        for name in ("PROMETHEUS_PORT", "GRAFANA_PORT"):
+        self.grpc_range = f"{first + 1}-{last - 2}"
+        for name in ("RESNET_GRPC_PORTS", "PROMETHEUS_PORT", "GRAFANA_PORT"):
             require_free(name, self.environment[name])
         self.reports = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.environment["RESNET_REPORTS"] = str(self.reports)
@@ -157,12 +165,22 @@ class Project:
 
 def take_down(name: str, environment: dict[str, str] | None = None) -> None:
     """`docker compose down` with volumes and whatever else carries the project's name."""
-    run(
-        *["docker", "compose", "--ansi", "never", "--profile", "bench", "-p"],
+    command = [
+        "docker",
+        "compose",
+        "--ansi",
+        "never",
+        "--profile",
+        "bench",
+        "-p",
         name,
-        *["down", "--volumes", "--remove-orphans", "-t", "30"],
-        environment=environment,
-    )
+        "down",
+        "--volumes",
+        "--remove-orphans",
+        "-t",
+        "30",
+    ]
+    run(*command, environment=environment, undisturbed=True)
 
 
 def sweep() -> list[str]:

@@ -172,11 +172,12 @@ class Steps:
     def kill(self) -> str:
         """Kill the server's process inside the container, as the kernel does where memory runs out."""
         (server,) = self.project.containers("server")
-        before = self.project.inspect(server)["RestartCount"]
+        before, url = self.project.inspect(server)["RestartCount"], self.project.url(server)
         run("docker", "exec", server, "python", "-c", "import os; os.kill(int(open('/proc/1/task/1/children').read().split()[0]), 9)")
         wait_for("server: restarted", lambda: self.project.inspect(server)["RestartCount"] > before, 60)
         seconds = wait_for("server: healthy again", lambda: self.project.healthy(server), 300)
-        with Client(self.project.url(server), timeout=60) as client:
+        demand(self.project.url(server) == url, f"server: has moved from {url} to {self.project.url(server)}")
+        with Client(url, timeout=60) as client:
             demand(client.ready(), "server: is healthy and not ready")
             client.classify([png(1)], model=client.models()[0].name)
         return f"healthy {seconds:.0f} s after the restart, and answers"
@@ -195,7 +196,8 @@ class Steps:
         return f"ended with 0 in {seconds:.0f} s; {running.answered} calls answered, {running.refused} refused afterwards, none lost"
 
     def scale(self) -> str:
-        """Two replicas on two published ports."""
+        """Two replicas on two published ports out of a range."""
+        self.project.environment["RESNET_GRPC_PORTS"] = self.project.grpc_range
         self.project.compose("up", "-d", "--no-build", "--no-deps", "--scale", "server=2", "server")
         servers = self.project.containers("server")
         for server in servers:
