@@ -7,11 +7,12 @@ import click
 
 from resnet_bench.errors import BenchError
 from resnet_bench.limit.grid import Budget, Grid, Work
-from resnet_bench.limit.options import Names, NumberList, available_cores, finish, one_line_errors, with_progress
+from resnet_bench.limit.options import available_cores, finish, one_line_errors, with_progress
 from resnet_bench.limit.published import names_in
 from resnet_bench.limit.random_weights import SERVE_ANYWAY, ensure_random
 from resnet_bench.limit.results import LimitReport
 from resnet_bench.limit.table import limit_markdown, limit_table
+from resnet_bench.options import Names, Numbers
 from resnet_bench.schema import this_machine
 
 PRECISIONS = click.Choice(["auto", "fp32", "fp16", "int8"])
@@ -25,8 +26,8 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--random-weights", type=FOLDER, help="With --preset: folder for untrained resnet18 and resnet50, made if absent; adds them.")
 @click.option("--models", type=Names(), default="", help="Comma-separated names  [default: all]")
 @click.option("--precision", type=PRECISIONS, default="auto", help="Of server and raw alike; auto: as the server chooses.")
-@click.option("--in-flight", type=NumberList(), default="1,16,64,256", help="Calls open at any time.")
-@click.option("--rows", type=NumberList(), default="1,8,32", help="Images a call.")
+@click.option("--in-flight", type=Numbers(), default="1,16,64,256", help="Calls open at any time.")
+@click.option("--rows", type=Numbers(), default="1,8,32", help="Images a call.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Of server and raw alike.")
 @click.option("--duration", type=click.FloatRange(0.1), default=3.0, help="Seconds of each measurement.")
 @click.option("--repeats", type=click.IntRange(1), default=3, help="Raw and served in turn.")

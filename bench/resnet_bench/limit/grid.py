@@ -8,11 +8,12 @@ from resnet_bench.errors import BenchError
 from resnet_bench.h2load import require_h2load
 from resnet_bench.limit.call import Call, make_call
 from resnet_bench.limit.driving import GrpcEndpoint, p50_ms, p99_ms, run
-from resnet_bench.limit.processes import PROC, Usage, cpu_between, usage_of
+from resnet_bench.limit.processes import Usage, cpu_between, usage_of
 from resnet_bench.limit.published import Published, find
 from resnet_bench.limit.results import Cell, Run, make_cell
 from resnet_bench.limit.scrape import Sums, scrape, steps_between
 from resnet_bench.limit.serving import Serving, serving
+from resnet_bench.process_tree import PROC
 from resnet_bench.raw import RawPlan, best_plan, throughput
 
 

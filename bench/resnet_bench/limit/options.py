@@ -1,4 +1,4 @@
-"""Option types and the frame that the measuring commands share."""
+"""The frame that the measuring commands share."""
 
 import os
 import signal
@@ -14,41 +14,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from resnet_bench.errors import BenchError
+from resnet_bench.errors import INTERRUPTED, BenchError
 from resnet_bench.limit.results import save
+from resnet_bench.options import Names, Numbers
 
-INTERRUPTED = 130
-
-
-class NumberList(click.ParamType[tuple[int, ...]]):
-    """Positive whole numbers, separated by commas."""
-
-    name = "N,N"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse, or fail with what was expected."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"'{value}'; expected positive whole numbers separated by commas", param, ctx)
-        return tuple(dict.fromkeys(int(part) for part in parts))
+NumberList = Numbers  # the name under which `handlers` takes it
 
 
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names separated by commas; with `known`, only those."""
+class KnownNames(Names):
+    """Some of `known`, separated by commas."""
 
-    name = "NAME,NAME"
-
-    def __init__(self, known: tuple[str, ...] = ()) -> None:
+    def __init__(self, known: tuple[str, ...]) -> None:
         self._known = known
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Parse, or fail with what is unknown."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",") if name.strip()))
-        if unknown := [name for name in names if self._known and name not in self._known]:
+        names = super().convert(value, param, ctx)
+        if unknown := [name for name in names if name not in self._known]:
             self.fail(f"'{', '.join(unknown)}'; expected some of {', '.join(self._known)}", param, ctx)
         return names
 

@@ -3,11 +3,11 @@
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
+
+from resnet_bench.process_tree import PROC, tree
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,7 @@ class Usage:
 
 def usage_of(root: int) -> dict[int, Usage]:
     """Each process below `root`, and `root` itself, by pid; empty if it does not run (or where there is no /proc)."""
-    everything = {pid: usage for pid in _pids() if (usage := _read(pid)) is not None}
-    family = {root} & everything.keys()
-    while grown := {pid for pid, usage in everything.items() if usage.parent in family} - family:
-        family |= grown
-    return {pid: everything[pid] for pid in sorted(family)}
+    return {pid: usage for pid in tree(root) if (usage := _read(pid)) is not None}
 
 
 def cpu_between(before: dict[int, Usage], after: dict[int, Usage]) -> dict[int, float]:
@@ -33,20 +29,11 @@ def cpu_between(before: dict[int, Usage], after: dict[int, Usage]) -> dict[int, 
     return {pid: usage.cpu_seconds - (before[pid].cpu_seconds if pid in before else 0.0) for pid, usage in after.items()}
 
 
-def resident(root: int) -> int:
-    """Resident bytes of the whole tree; memory that processes share counts in each."""
-    return sum(usage.resident_bytes for usage in usage_of(root).values())
-
-
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()] if PROC.is_dir() else []
 
 
 def _read(pid: int) -> Usage | None:

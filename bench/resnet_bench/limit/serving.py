@@ -11,7 +11,6 @@ from resnet_proto.classifier_pb2_grpc import ClassifierStub
 
 from resnet_bench.errors import BenchError
 from resnet_bench.limit.call import status_of
-from resnet_bench.limit.processes import free_port
 from resnet_bench.server_process import started
 
 CONNECT_SECONDS = 10.0
@@ -35,14 +34,13 @@ def serving(repository: Path, model: str, precision: str, rows_at_once: int, ext
 
     An uncertified network (random weights) is served too, which the server logs. Raises BenchError if it does not start.
     """
-    metrics_port = free_port()
-    options = ("--models", model, "--precision", precision, "--metrics-port", str(metrics_port), *extra)
+    options = ("--models", model, "--precision", precision, *extra)
     queue = ("--max-queue-rows", str(rows_at_once)) if rows_at_once > LARGEST_QUEUE else ()
     with started(repository, (*options, *queue)) as target:
-        if target.pid is None:
-            raise BenchError("server: its process is not known")
+        if target.pid is None or target.metrics_url is None:
+            raise BenchError("server: its process or its metrics are not known")
         served = _ask(target.url, model)
-        yield Serving(target.url, f"http://127.0.0.1:{metrics_port}/metrics", target.pid, served.precision, served.provider)
+        yield Serving(target.url, target.metrics_url, target.pid, served.precision, served.provider)
 
 
 def _ask(url: str, model: str) -> pb.ServedModel:

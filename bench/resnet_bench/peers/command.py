@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from resnet_bench.errors import BenchError
-from resnet_bench.limit.options import Names, NumberList, available_cores, finish, one_line_errors, with_progress
+from resnet_bench.limit.options import KnownNames, available_cores, finish, one_line_errors, with_progress
 from resnet_bench.limit.random_weights import ensure_random
+from resnet_bench.options import Names, Numbers
 from resnet_bench.peers.comparison import Budget, Comparison
 from resnet_bench.peers.environment import default_folder
 from resnet_bench.peers.kinds import OURS, PEERS
@@ -28,9 +29,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--preset", type=click.Choice(["targets"]), help="What the server is to reach against Triton, instead of the loads below.")
 @click.option("--random-weights", type=FOLDER, help="With --preset: folder for untrained ImageNet networks, made if absent; adds resnet50.")
 @click.option("--models", type=Names(), default="resnet20,resnet56", help="Comma-separated names.")
-@click.option("--peers", type=Names(KNOWN), default=",".join(KNOWN), help="Which servers.")
-@click.option("--in-flight", type=NumberList(), default="1,16,64", help="Calls open at any time.")
-@click.option("--rows", type=NumberList(), default="1,8,32", help="Images a call.")
+@click.option("--peers", type=KnownNames(KNOWN), default=",".join(KNOWN), help="Which servers.")
+@click.option("--in-flight", type=Numbers(), default="1,16,64", help="Calls open at any time.")
+@click.option("--rows", type=Numbers(), default="1,8,32", help="Images a call.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", help="The file that the peers serve.")
 @click.option("--ours-precision", type=click.Choice(["auto", "fp32", "fp16", "int8"]), help="Of ours  [default: as --precision]")
 @click.option("--duration", type=click.FloatRange(0.1), default=3.0, help="Seconds of each measurement.")
