@@ -49,8 +49,10 @@ class Bar:
         return max(0.0, (self._parts - self._done) * each - (now - self._last))
 
     def _left(self) -> str:
+        if not self._parts:
+            return ""
         left = self._seconds_left()
-        return f" (about {int(left // 60)}:{int(left % 60):02} left)" if self._parts else ""
+        return f" (about {int(left // 60)}:{int(left % 60):02} left)" if left >= 1 else " (longer than expected, little left)"
 
     def __enter__(self) -> Self:
         if self._bar is not None:

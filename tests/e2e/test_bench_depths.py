@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import RunningServer
+from serving import RunningServer, running_server
 
 BRIEF = ["--duration", "0.2", "--repeats", "1"]
 
@@ -127,8 +127,8 @@ def test_an_interrupted_benchmark_saves_what_it_measured(server: RunningServer, 
     )
     assert process.stderr is not None
     for line in process.stderr:
-        assert "left)" in line
-        if line.startswith("resnet20 2/1000"):
+        assert "left)" in line, line
+        if line.startswith("resnet20 fp32 2/1000"):
             break
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -137,4 +137,20 @@ def test_an_interrupted_benchmark_saves_what_it_measured(server: RunningServer, 
     report = saved(tmp_path)
     assert report["complete"] is False
     assert report["models"][0]["points"]
-    assert "Interrupted" in (tmp_path / "report.html").read_text()
+    assert "Incomplete" in (tmp_path / "report.html").read_text()
+
+
+def test_a_server_that_dies_ends_the_benchmark_and_what_was_measured_is_saved(repository: Path, tmp_path: Path) -> None:
+    options = ["--duration", "0.2", "--repeats", "1000", "--concurrency", "1", "--out", str(tmp_path / "out")]
+    with running_server(repository, tmp_path / "log") as server:
+        arguments = command("--url", server.url, *options)
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("resnet20 fp32 2/1000"):
+                break
+        server.process.kill()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1].startswith(("Error: resnet20: the server became unreachable", "Error: url: no server answers"))
+    assert saved(tmp_path / "out")["complete"] is False

@@ -91,8 +91,8 @@ def depths(
     options = ("--device", device, *shlex.split(server_options))
     where = Where(repository, url, metrics_url, models, random_weights, precision, options, inputs)
     check(where, plan, generators)
-    report = compare(where, plan, generators)
-    finish(report, out)
+    report, failure = compare(where, plan, generators)
+    finish(report, out, failure)
 
 
 def check(where: Where, plan: Plan, generators: int) -> None:
@@ -111,22 +111,23 @@ def check(where: Where, plan: Plan, generators: int) -> None:
         raise BenchError(f"generators: {generators} for {min(plan.concurrencies)} calls in flight; expected at most as many")
 
 
-def compare(where: Where, plan: Plan, generators: int) -> Report:
-    """Measure; an interrupted comparison gives what was measured, and KeyboardInterrupt if that is nothing."""
-    complete = True
+def compare(where: Where, plan: Plan, generators: int) -> tuple[Report, BenchError | KeyboardInterrupt | None]:
+    """Measure; a comparison that is interrupted or fails gives what was measured, and why it ended; or raises that if it is nothing."""
+    failure: BenchError | KeyboardInterrupt | None = None
     with Bar() as bar, subjects_at(where, bar) as subjects, Generators(generators) as running:
         bar.expect(plan.repeats * len(subjects), plan.expected_seconds * len(subjects))
         comparison = Comparison(plan, subjects, running, bar.step)
         try:
             comparison.run(bar.part_done)
-        except KeyboardInterrupt:
-            complete = False
+        except (BenchError, KeyboardInterrupt) as error:
             if not comparison.results():
                 raise
+            failure = error
     command = shlex.join(["resnet-bench", *sys.argv[1:]])
     machine = this_machine(plan.cores)
     results, niceness = comparison.results(), comparison.niceness
-    return Report(command, machine, plan.repeats, plan.seconds, plan.slo, plan.rows[0], generators, niceness, results, complete)
+    how = (plan.repeats, plan.seconds, plan.slo, plan.rows[0], generators, niceness)
+    return Report(command, machine, *how, results, failure is None), failure
 
 
 @contextmanager
@@ -146,13 +147,15 @@ def subjects_at(where: Where, bar: Bar) -> Iterator[list[Subject]]:
             yield subjects
 
 
-def finish(report: Report, out: Path | None) -> None:
-    """Print the table, save the results; exit with 130 if interrupted, and with 1 where no model met the SLO."""
+def finish(report: Report, out: Path | None, failure: BenchError | KeyboardInterrupt | None) -> None:
+    """Print the table, save the results; exit with 130 if interrupted, and raise BenchError if it failed or no model met the SLO."""
     print_report(report)
     if out is not None:
         for path in save_all(report, out):
             click.echo(f"saved: {path}")
-    if not report.complete:
+    if isinstance(failure, BenchError):
+        raise failure
+    if failure is not None:
         click.echo(f"interrupted: what was measured is {'shown' if out is None else 'shown and saved'}", err=True)
         sys.exit(INTERRUPTED)
     capacities = [model.capacity for model in report.models if model.capacity is not None]

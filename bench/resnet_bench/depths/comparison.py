@@ -41,7 +41,8 @@ class Comparison:
         for repeat in range(self._plan.repeats):
             self._repeat = repeat
             for record in self.records:
-                self._name = f"{record.subject.facts.name} {self._repeat + 1}/{self._plan.repeats}"
+                facts = record.subject.facts
+                self._name = f"{facts.name} {facts.precision} {repeat + 1}/{self._plan.repeats}"
                 self._one_model(record)
                 on_model()
 

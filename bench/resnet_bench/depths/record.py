@@ -163,5 +163,8 @@ def split_of(runs: list[Run]) -> Split | None:
 
 def batches_of(runs: list[Run]) -> dict[str, int]:
     """Batches by the upper end of their bucket of rows, over all repeats."""
-    counts = sum((run.observed.batch_rows for run in runs if run.observed is not None), Counter[float]())
+    counts = Counter[float]()
+    for run in runs:
+        if run.observed is not None:
+            counts.update(run.observed.batch_rows)  # unlike a sum, it keeps what is zero
     return {"more" if bucket == float("inf") else f"{bucket:g}": int(count) for bucket, count in sorted(counts.items())}

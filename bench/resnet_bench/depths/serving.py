@@ -21,7 +21,7 @@ def own_servers(
         subjects = []
         for name in chosen(repository, names):
             for precision in precisions:
-                on_step(f"starting a server for {name}")
+                on_step(f"starting a server for {name} {precision}")
                 arguments = ("--models", name, "--precision", precision, *options)
                 subjects += find_subjects(stack.enter_context(started(repository, arguments)), (name,), repository)
         yield subjects

@@ -35,7 +35,8 @@ PLOTS = (
         "Accuracy against p99",
         tradeoffs.accuracy_against_latency,
         "Up is more accurate, left is faster. Models on the dashed line (filled) are worth choosing: to each other one, a model on the "
-        "line is at least as accurate and as fast. Bars are the range of the repeats.",
+        "line is at least as accurate and as fast. Bars are the range of the repeats. Accuracy is the trained network's; the certificate "
+        "says what a precision changes.",
         "No trained network with a known accuracy and a latency under load.",
     ),
     Plot(

@@ -57,7 +57,10 @@ def _gain(first: Shown, last: Shown) -> str:
 
 
 def _ends(view: View) -> tuple[Shown | None, Shown | None]:
-    sized = sorted((m for m in view.models if m.model.facts.multiply_adds), key=lambda m: m.model.facts.multiply_adds or 0)
+    """The smallest and the largest network, in the same precision."""
+    precision = view.models[0].model.facts.precision if view.models else ""
+    alike = [m for m in view.models if m.model.facts.multiply_adds and m.model.facts.precision == precision]
+    sized = sorted(alike, key=lambda m: m.model.facts.multiply_adds or 0)
     return (sized[0], sized[-1]) if len(sized) > 1 else (None, None)
 
 

@@ -44,7 +44,7 @@ def model_table(report: Report) -> Table:
         f"{machine.processor}, {machine.cores} cores; SLO {1e3 * report.slo:g} ms at p99; {report.rows} images a call; median of "
         f"{report.repeats} x {report.seconds:g} s, half the range of the repeats beside it"
     )
-    table = Table(title=title, title_justify="left", caption="" if report.complete else "interrupted: not all repeats were made")
+    table = Table(title=title, title_justify="left", caption="" if report.complete else "incomplete: not all repeats were made")
     for index, name in enumerate(MODELS):
         table.add_column(name, justify="right" if index else "left")
     for label, model in zip(wording.labels(report), report.models, strict=True):

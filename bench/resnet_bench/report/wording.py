@@ -55,7 +55,7 @@ def mebibytes(count: int | None) -> str:
 
 def notes(report: Report) -> list[str]:
     """What a reader must know before trusting the figures; one sentence each."""
-    found = [] if report.complete else ["Interrupted: not all repeats were made."]
+    found = [] if report.complete else ["Incomplete: it ended before all repeats were made."]
     for label, model in zip(labels(report), report.models, strict=True):
         if model.capacity is not None and model.capacity.images is None:
             found.append(f"{label}: no capacity: {model.capacity.reason}.")

@@ -86,3 +86,11 @@ def test_no_capacity_keeps_its_reason() -> None:
     found = replace(recorded(run("single", 10, 0.01)), capacities=[None], why_none="too slow").result()
     assert found.capacity is not None
     assert (found.capacity.images, found.capacity.reason) == (None, "too slow")
+
+
+def test_batch_sizes_add_up_over_the_repeats_and_keep_what_is_empty() -> None:
+    runs = [run("busy", 10, 0.01), run("busy", 10, 0.01)]
+    for one in runs:
+        assert one.observed is not None
+        one.observed.batch_rows.update({1.0: 4, 2.0: 0, float("inf"): 1})
+    assert summed_up(runs, None).batch_rows == {"1": 8, "2": 0, "more": 2}

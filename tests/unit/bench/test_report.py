@@ -112,7 +112,7 @@ def test_notes_say_what_does_not_count(make_report: MakeReport) -> None:
     changed = model.__class__(**{**vars(model), "points": (*void, *model.points[1:]), "capacity": bound})
     found = notes(Report(**{**vars(report), "models": (changed,)}))
     assert found == [
-        "Interrupted: not all repeats were made.",
+        "Incomplete: it ended before all repeats were made.",
         "resnet20: the load generator, not the server, ended the search; the server may do more.",
         "resnet20, 1 in flight: a run was void and does not count: the generator lagged.",
     ]
