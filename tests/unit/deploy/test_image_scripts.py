@@ -74,4 +74,4 @@ def test_the_compose_test_without_docker_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not installed")
 def test_the_compose_test_without_an_engine_is_one_line(tmp_path: Path) -> None:
     message = one_line(run("-m", "deploy.check", DOCKER_HOST=f"unix://{tmp_path}/absent.sock"))
-    assert message.startswith("compose-test: docker version --format")
+    assert message.startswith("compose-test: docker version: ")
