@@ -48,6 +48,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except BenchError as error:
         raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("interrupted: nothing was measured", err=True)
+        sys.exit(INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -25,6 +25,7 @@ def ensure_random(repository: Path, model: str, precisions: tuple[str, ...]) -> 
     """
     if all(_is_there(repository, model, precision) for precision in precisions):
         return
+    sys.stderr.write(f"publishing {model} with random weights in {repository}; INT8 takes some minutes\n")
     with tempfile.TemporaryDirectory(prefix="resnet-bench-") as folder:
         certify, calibrate = (_noise(Path(folder) / name, seed) for seed, name in enumerate(("certify", "calibrate")))
         command = [sys.executable, "-m", "resnet_export", "publish", model, "--random-weights", "--no-profile"]
