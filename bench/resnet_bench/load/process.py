@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -32,6 +33,7 @@ def obey(pipe: "Connection[object, object]") -> None:
     """Run order after order: answer READY, take the start time, answer a Tally or a BenchError."""
     _go_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent saves what was measured
+    gc.freeze()  # what was imported lives as long as the process: a collection in the middle of a run need not walk it
     known: tuple[str, tuple[bytes, ...]] = ("", ())
     while True:
         try:
