@@ -26,6 +26,8 @@ SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
 )
 
+REFUSE_SECONDS = 0.25
+
 
 class Listener:
     """Binds the port when made, so that a port in use is known at once; serves from `start` on."""
@@ -60,10 +62,14 @@ class Listener:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
-        """NOT_SERVING first, so that balancers look elsewhere; then refuse new calls, finish the running ones, and drain the models."""
+        """NOT_SERVING first, so that balancers look elsewhere; then refuse new calls, finish the running ones, and drain the models.
+
+        For a moment new calls are answered UNAVAILABLE: once gRPC stops, those on their way are CANCELLED, which no client repeats.
+        """
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(self._drain_seconds)
         self._registry.state = "draining"
+        await asyncio.sleep(REFUSE_SECONDS)
+        await self._server.stop(self._drain_seconds)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drain(), self._drain_seconds)
         await asyncio.gather(*(model.batcher.close() for model in self._registry.ready))

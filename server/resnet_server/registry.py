@@ -49,14 +49,18 @@ class Registry:
         Raises ModelNotFoundError, ModelUnavailableError with the reason where the model is refused or draining, and
         InvalidRequestError for a precision that is not loaded.
         """
-        if self.state == "draining":
-            raise ModelUnavailableError("the server is shutting down")
+        self.check_open()
         known = self._known.get((name, version, precision))
         if known is None:
             known = self._find(name, version, precision)
             if self.state == "ready":  # nothing is loaded any more; wrong names are not kept, they have no end
                 self._known[name, version, precision] = known
         return known
+
+    def check_open(self) -> None:
+        """Raise ModelUnavailableError while draining."""
+        if self.state == "draining":
+            raise ModelUnavailableError("the server is shutting down")
 
     def _find(self, name: str, version: str, precision: str) -> ServedModel:
         if not name and len({model.name for model in self.ready}) == 1:

@@ -15,6 +15,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from resnet_client import AsyncClient, Client, ClientError
 from resnet_models.sample import load_sample
+from resnet_proto.open_inference_pb2 import ModelInferRequest
+from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer, command, running_server
 
 Damage = Callable[[Path], object]
@@ -153,26 +155,28 @@ async def test_sigterm_answers_what_was_accepted_and_refuses_the_rest(repository
         async with AsyncClient(server.url) as client:
             await client.models()
             calls = [asyncio.create_task(client.infer(images)) for _ in range(8)]
-            watch = asyncio.create_task(not_serving(server))
+            watch = asyncio.create_task(call_when_not_serving(server))
             await asyncio.sleep(0)
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
             code = await asyncio.to_thread(server.terminate)
             answers = await asyncio.gather(*calls)
             assert [answer.shape for answer in answers] == [(64, 10)] * 8
-            assert await watch
+            assert await watch == (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         assert code == 0
         with Client(server.url, timeout=5) as late, pytest.raises(ClientError) as error:
             late.infer(images[:1])
         assert error.value.status is grpc.StatusCode.UNAVAILABLE
 
 
-async def not_serving(server: RunningServer) -> bool:
-    """True once the health service has said that the server stops."""
+async def call_when_not_serving(server: RunningServer) -> tuple[grpc.StatusCode, str | None]:
+    """What a call gets that comes once the health service has said that the server stops."""
     async with grpc.aio.insecure_channel(server.url) as channel:
         async for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
             if answer.status == health_pb2.HealthCheckResponse.NOT_SERVING:
-                return True
-    return False
+                break
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await GRPCInferenceServiceStub(channel).ModelInfer(ModelInferRequest(model_name="resnet20"))
+    return error.value.code(), error.value.details()
 
 
 def test_the_module_is_the_command() -> None:

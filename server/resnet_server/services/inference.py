@@ -71,6 +71,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def ModelInfer(self, message: bytes, context: Context) -> bytes:  # type: ignore[override]  # both serialised
         """Compute one request, both messages in serialised form; see `codec` for what is checked."""
         async with self._border.call("ModelInfer", context) as call:
+            self._registry.check_open()
             checked, rows = self._recogniser.recognise(message) or self._read(message, call)
             model, parameters = checked.model, checked.parameters
             call.model, call.version = model.name, model.version
