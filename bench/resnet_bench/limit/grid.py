@@ -141,12 +141,14 @@ def named(cpu: dict[int, float], root: int) -> dict[str, float]:
 
 
 def kinds_of(pids: Iterable[int], root: int) -> dict[int, str]:
-    """`front end` for the server itself; a child that runs an engine's module is an `engine`, told apart by its pid."""
-    return {pid: "front end" if pid == root else f"{_kind(pid)} {pid}" for pid in pids}
+    """`front end` for the server itself; its children by what they run and their pid: further front ends, engines, or else."""
+    return {pid: "front end" if pid == root else f"{_kind(_command(pid))} {pid}" for pid in pids}
 
 
-def _kind(pid: int) -> str:
-    return "engine" if "resnet_server.engines" in _command(pid) else "child"
+def _kind(command: str) -> str:
+    if "resnet_server.engines" in command:
+        return "engine"
+    return "front end" if "resnet_server" in command else "child"
 
 
 def _command(pid: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import grpc
 from resnet_proto import classifier_pb2 as pb
@@ -11,7 +12,7 @@ from resnet_proto.classifier_pb2_grpc import ClassifierStub
 
 from resnet_bench.errors import BenchError
 from resnet_bench.limit.call import status_of
-from resnet_bench.server_process import started
+from resnet_bench.server_process import Target, started
 
 CONNECT_SECONDS = 10.0
 LARGEST_QUEUE = 2048  # the server's default
@@ -32,15 +33,21 @@ class Serving:
 def serving(repository: Path, model: str, precision: str, rows_at_once: int, extra: tuple[str, ...] = ()) -> Iterator[Serving]:
     """Start the server on one network; its queue holds `rows_at_once`, since a closed loop never sends more.
 
-    An uncertified network (random weights) is served too, which the server logs. Raises BenchError if it does not start.
+    It measures its plan anew: one that was kept may come from a time when the machine was busy. Raises BenchError if it does not
+    start.
     """
-    options = ("--models", model, "--precision", precision, *extra)
     queue = ("--max-queue-rows", str(rows_at_once)) if rows_at_once > LARGEST_QUEUE else ()
-    with started(repository, (*options, *queue)) as target:
-        if target.pid is None or target.metrics_url is None:
-            raise BenchError("server: its process or its metrics are not known")
-        served = _ask(target.url, model)
-        yield Serving(target.url, target.metrics_url, target.pid, served.precision, served.provider)
+    with TemporaryDirectory(prefix="resnet-bench-plans-") as plans:
+        options = ("--models", model, "--precision", precision, "--plan-cache", plans, *queue, *extra)
+        with started(repository, options) as target:
+            yield _described(target, model)
+
+
+def _described(target: Target, model: str) -> Serving:
+    if target.pid is None or target.metrics_url is None:
+        raise BenchError("server: its process or its metrics are not known")
+    served = _ask(target.url, model)
+    return Serving(target.url, target.metrics_url, target.pid, served.precision, served.provider)
 
 
 def _ask(url: str, model: str) -> pb.ServedModel:

@@ -43,7 +43,8 @@ def caption(report: LimitReport) -> str:
 
 def figures(cell: Cell) -> tuple[str, ...]:
     """The columns of one cell."""
-    engines = [value for name, value in cell.cpu_us.items() if name not in ("front end", "generator")]
+    engines = [value for name, value in cell.cpu_us.items() if name.startswith("engine")]
+    front_ends = sum(value for name, value in cell.cpu_us.items() if name.startswith("front end"))
     outside = max(0.0, cell.client_ms - cell.queue_ms - cell.compute_ms - cell.rest_ms)
     return (
         str(cell.in_flight),
@@ -51,7 +52,7 @@ def figures(cell: Cell) -> tuple[str, ...]:
         *(shown(cell.served, 0), shown(cell.raw, 0), shown(cell.of_raw, 2), aim(cell), shown(cell.p50_ms, 2), shown(cell.p99_ms, 2)),
         f"{cell.batch_rows:.1f}",
         *(f"{value:.2f}" for value in (cell.queue_ms, cell.compute_ms, cell.rest_ms, outside)),
-        f"{cell.cpu_us['front end']:,.0f}",
+        f"{front_ends:,.0f}",
         " + ".join(f"{value:,.0f}" for value in engines if value >= 1) or "-",
         f"{cell.cpu_us['generator']:,.0f}",
     )
