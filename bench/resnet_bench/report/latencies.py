@@ -9,7 +9,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from resnet_bench.report.canvas import bar_height, label_points, legend_above, new_axes
 from resnet_bench.report.palette import BACK, INK, PARTS, QUIET
 from resnet_bench.report.view import Shown, View
+from resnet_bench.schema import Point
 
+COLOURS = (PARTS[1], PARTS[2], PARTS[0])  # alone, calm, busy
 PERCENTILES = (("p50_ms", "p50", "o"), ("p90_ms", "p90", "D"), ("p99_ms", "p99", "s"))
 
 HIGHEST = 20  # times the SLO: what is above is drawn there
@@ -20,24 +22,17 @@ MOST_LABELS = 6  # more lines are told apart by a legend
 
 def latency_by_depth(view: View) -> Axes | None:
     """p50, p90 and p99 of a call alone and under load, a row a model; None without any."""
-    rows = [(shown, shown.model.point("single"), shown.busy) for shown in view.models]
-    if not any(alone or busy for _, alone, busy in rows):
+    rows = [(shown, loads_of(shown)) for shown in view.models]
+    if not any(point for _, points in rows for point in points):
         return None
-    axes = new_axes(bar_height(len(rows)) + 0.4)
-    for row, (_, alone, busy) in enumerate(rows):
-        for point, shift, filled in ((alone, 0.16, False), (busy, -0.16, True)):
-            if point is None:
-                continue
-            values = [getattr(point, name).median for name, _, _ in PERCENTILES]
-            colour = PARTS[0] if filled else PARTS[1]
-            axes.plot((values[0], values[-1]), (row - shift, row - shift), color=colour, linewidth=1.6, zorder=2)
-            for value, (_, _, marker) in zip(values, PERCENTILES, strict=True):
-                face = colour if filled else BACK
-                axes.plot(
-                    value, row - shift, marker=marker, markersize=7, color=face, markeredgecolor=colour, markeredgewidth=1.5, zorder=3
-                )
+    count = max(sum(point is not None for point in points) for _, points in rows)
+    axes = new_axes(bar_height(len(rows)) + 0.4 + 0.12 * len(rows) * (count > 2))
+    for row, (_, points) in enumerate(rows):
+        for place, (point, colour) in enumerate(zip(points, COLOURS, strict=True)):
+            if point is not None:
+                _draw_range(axes, row - 0.24 + 0.24 * place, point, colour, filled=place > 0)
     _legend(axes, view)
-    axes.set_yticks(range(len(rows)), [shown.tick for shown, _, _ in rows])
+    axes.set_yticks(range(len(rows)), [shown.tick for shown, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("latency, ms")
@@ -47,12 +42,25 @@ def latency_by_depth(view: View) -> Axes | None:
     return axes
 
 
+def loads_of(shown: Shown) -> tuple[Point | None, Point | None, Point | None]:
+    """A call alone, and the loads it is compared at: 50 % and 80 % of capacity, or the one that was asked for."""
+    calm = shown.calm
+    return shown.model.point("single"), calm, None if calm is shown.busy else shown.busy
+
+
+def _draw_range(axes: Axes, height: float, point: Point, colour: str, filled: bool) -> None:
+    values = [getattr(point, name).median for name, _, _ in PERCENTILES]
+    axes.plot((values[0], values[-1]), (height, height), color=colour, linewidth=1.6, zorder=2)
+    for value, (_, _, marker) in zip(values, PERCENTILES, strict=True):
+        face = colour if filled else BACK
+        axes.plot(value, height, marker=marker, markersize=6.5, color=face, markeredgecolor=colour, markeredgewidth=1.5, zorder=3)
+
+
 def _legend(axes: Axes, view: View) -> None:
-    busy = view.busy_name.replace("its ", "")
-    loads = [("alone", PARTS[1]), (busy, PARTS[0])]
-    for (_, name, marker), (load, colour) in zip(PERCENTILES, (*loads, (" ", INK)), strict=True):
+    names = ["alone", *dict.fromkeys(name.replace("its ", "") for name in (view.calm_name, view.busy_name)), " "]
+    for (_, name, marker), load, colour in zip(PERCENTILES, names, COLOURS, strict=False):
         axes.plot([], [], marker=marker, linestyle="none", color=INK, markersize=7, label=name)
-        axes.plot([], [], color=colour, linewidth=3, linestyle="-" if load.strip() else "none", label=load)
+        axes.plot([], [], color=colour, linewidth=3, linestyle="-" if load.strip() else "none", label=load.removesuffix(" of capacity"))
     legend_above(axes, 3)  # filled column by column
 
 

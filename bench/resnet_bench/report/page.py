@@ -35,8 +35,8 @@ PLOTS = (
         "Accuracy against p99",
         tradeoffs.accuracy_against_latency,
         "Up is more accurate, left is faster. Models on the dashed line (filled) are worth choosing: to each other one, a model on the "
-        "line is at least as accurate and as fast. Bars are the range of the repeats. Accuracy is the trained network's; the certificate "
-        "says what a precision changes.",
+        "line is at least as accurate and as fast. Bars are the range of the repeats. Latency is {calm}. Accuracy is the trained "
+        "network's; the certificate says what a precision changes.",
         "No trained network with a known accuracy and a latency under load.",
     ),
     Plot(
@@ -51,7 +51,8 @@ PLOTS = (
         "Latency by depth",
         latencies.latency_by_depth,
         "Each line goes from p50 (circle) over p90 (diamond) to p99 (square); the scale is logarithmic. Hollow: one call after the other, "
-        "nothing else going on. Filled: {busy}. The gap between the two is what sharing the machine costs; the dotted line is the SLO.",
+        "nothing else going on. Filled: under load (percent of capacity). The gaps between are what sharing the machine costs; the dotted "
+        "line is the SLO.",
         "Nothing was measured.",
     ),
     Plot(
@@ -147,7 +148,7 @@ def card(plot: Plot, view: View) -> str:
     if axes is None:
         shown = f'<p class="absent">{escape(plot.absent)}</p>'
     else:
-        shown = f"{svg_of(axes, plot.title)}<p>{escape(plot.text.format(busy=view.busy_name))}</p>"
+        shown = f"{svg_of(axes, plot.title)}<p>{escape(plot.text.format(busy=view.busy_name, calm=view.calm_name))}</p>"
     return f'<section id="{plot.identity}"><h2>{plot.title}</h2>{shown}</section>'
 
 

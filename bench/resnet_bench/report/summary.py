@@ -24,7 +24,7 @@ def _capacity(view: View) -> str:
 
 def _choice(view: View) -> str:
     known = [
-        (m, m.busy.p99_ms.median, m.model.facts.accuracy) for m in view.models if m.busy is not None and m.model.facts.accuracy is not None
+        (m, m.calm.p99_ms.median, m.model.facts.accuracy) for m in view.models if m.calm is not None and m.model.facts.accuracy is not None
     ]
     best = [known[index][0].label for index in front([(p99, accuracy) for _, p99, accuracy in known])]
     others = [m.label for m, _, _ in known if m.label not in best]

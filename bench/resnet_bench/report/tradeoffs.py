@@ -12,8 +12,8 @@ from resnet_bench.schema import Spread
 
 
 def accuracy_against_latency(view: View) -> Axes | None:
-    """Accuracy against p99 under load; None where no model has both."""
-    return _against(view, lambda shown: shown.busy.p99_ms if shown.busy else None, f"p99 {view.busy_name}, ms")
+    """Accuracy against p99 under moderate load; None where no model has both."""
+    return _against(view, lambda shown: shown.calm.p99_ms if shown.calm else None, f"p99 {view.calm_name}, ms")
 
 
 def accuracy_against_cost(view: View) -> Axes | None:

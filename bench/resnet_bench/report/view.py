@@ -22,8 +22,13 @@ class Shown:
         return self.label.replace(" ", "\n", 1)
 
     @property
+    def calm(self) -> Point | None:
+        """The load at which latencies are compared: 50 % of capacity. At 80 % every p99 is near the SLO, which drew the line."""
+        return self.model.point("half") if self.model.capacity is not None else self.busy
+
+    @property
     def busy(self) -> Point | None:
-        """The load at which models are compared: 80 % of capacity, or the last load where no capacity was looked for."""
+        """The load at which costs are compared: 80 % of capacity, or the last load where no capacity was looked for."""
         if self.model.capacity is not None:
             return self.model.point("busy")
         asked = [point for point in self.model.points if point.kind in ("rate", "closed")]
@@ -42,6 +47,11 @@ class View:
         """All models, in the report's order: shallow first."""
         names = zip(labels(report), report.models, strict=True)
         return cls(report, tuple(Shown(m, name, SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]) for i, (name, m) in enumerate(names)))
+
+    @property
+    def calm_name(self) -> str:
+        """The load of `Shown.calm` in words."""
+        return self.busy_name.replace("80 %", "50 %")
 
     @property
     def busy_name(self) -> str:
