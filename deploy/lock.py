@@ -17,7 +17,6 @@ PYTHON = "3.13"
 CPU = "onnxruntime>=1.24"
 # cuBLAS is named because the extras of some releases leave it out, and CUDA then fails to load.
 GPU = "onnxruntime-gpu[cuda,cudnn]>=1.24; sys_platform == 'linux' and platform_machine == 'x86_64'\nnvidia-cublas; sys_platform == 'linux'"
-PLOTS = "matplotlib>=3.10"  # draws the report's page
 TORCH_FAMILY = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 HEADER = "# Made by `make lock`; do not edit.\n"
 
@@ -35,7 +34,7 @@ class Image:
 IMAGES = (
     Image("server.lock", "server", CPU, "onnxruntime-gpu"),
     Image("server-gpu.lock", "server", GPU, "onnxruntime"),
-    Image("bench.lock", "bench", f"{CPU}\n{PLOTS}", "onnxruntime-gpu"),
+    Image("bench.lock", "bench", CPU, "onnxruntime-gpu"),
     Image("export.lock", "export", CPU, "onnxruntime-gpu"),
 )
 

@@ -56,8 +56,10 @@ def _ports(process: "subprocess.Popen[str]", log: "tempfile._TemporaryFileWrappe
     assert process.stdout is not None  # noqa: S101  # a pipe was asked for
     timer = threading.Timer(START_SECONDS, process.kill)
     timer.start()
-    line = process.stdout.readline()
-    timer.cancel()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
     match = ANNOUNCEMENT.match(line)
     if match is None:
         log.seek(0)  # type: ignore[union-attr]  # a temporary text file

@@ -19,7 +19,8 @@ from resnet_bench.errors import BenchError
 from resnet_bench.h2load import Drive, measure, require_h2load, warm_up
 from resnet_bench.handlers.bare import ANSWER, parsed_answer
 from resnet_bench.handlers.ways import CLASSES, WAYS, Way
-from resnet_bench.limit.options import NumberList, one_line_errors, with_progress
+from resnet_bench.limit.options import one_line_errors, with_progress
+from resnet_bench.options import Numbers
 from resnet_bench.limit.processes import cpu_between, usage_of
 from resnet_bench.schema import Spread
 
@@ -28,7 +29,7 @@ PREFIX_BYTES = 5  # of a gRPC message: compressed or not, and its length
 
 
 @click.command()
-@click.option("--in-flight", type=NumberList(), default="1,16,64", help="Calls open at any time.")
+@click.option("--in-flight", type=Numbers(), default="1,16,64", help="Calls open at any time.")
 @click.option("--duration", type=click.FloatRange(0.1), default=3.0, help="Seconds of each measurement.")
 @click.option("--repeats", type=click.IntRange(1), default=3, help="Interleaved over all ways.")
 def handlers(in_flight: tuple[int, ...], duration: float, repeats: int) -> None:

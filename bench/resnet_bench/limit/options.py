@@ -16,10 +16,7 @@ from rich.table import Table
 
 from resnet_bench.errors import INTERRUPTED, BenchError
 from resnet_bench.limit.results import save
-from resnet_bench.options import Names, Numbers
-
-NumberList = Numbers  # the name under which `handlers` takes it
-
+from resnet_bench.options import Names
 
 class KnownNames(Names):
     """Some of `known`, separated by commas."""
