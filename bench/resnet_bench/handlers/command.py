@@ -20,8 +20,8 @@ from resnet_bench.h2load import Drive, measure, require_h2load, warm_up
 from resnet_bench.handlers.bare import ANSWER, parsed_answer
 from resnet_bench.handlers.ways import CLASSES, WAYS, Way
 from resnet_bench.limit.options import one_line_errors, with_progress
-from resnet_bench.options import Numbers
 from resnet_bench.limit.processes import cpu_between, usage_of
+from resnet_bench.options import Numbers
 from resnet_bench.schema import Spread
 
 WARM_UP_SECONDS = 0.5

@@ -18,6 +18,7 @@ from resnet_bench.errors import INTERRUPTED, BenchError
 from resnet_bench.limit.results import save
 from resnet_bench.options import Names
 
+
 class KnownNames(Names):
     """Some of `known`, separated by commas."""
 
