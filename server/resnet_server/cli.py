@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from resnet_server.errors import ServingError, StartError
+from resnet_server.grpc_core import choose_listener
 from resnet_server.planning.cache import default_folder
 from resnet_server.settings import Settings
 
@@ -146,6 +147,7 @@ def make_settings(models: str, log_level: str, given: dict[str, object]) -> Sett
 
 def run(settings: Settings) -> None:
     """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start."""
+    choose_listener()
     from resnet_server.app import serve as serve_app  # ONNX Runtime and gRPC: not needed for --help
     from resnet_server.event_loop import run as run_loop
 
