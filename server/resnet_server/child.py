@@ -49,6 +49,7 @@ class Child:
         command = [sys.executable, "-m", *self._arguments, str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        ours.setblocking(False)
         self.socket = ours
         self._started_at = time.monotonic()
         self._loop.add_reader(ours.fileno(), self._readable)

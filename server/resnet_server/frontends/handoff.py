@@ -17,6 +17,8 @@ from resnet_server.registry import Refused
 from resnet_server.settings import Settings
 
 CONNECT, SCRAPE, DRAIN, OPEN, METRICS, FAILED = "connect", "scrape", "drain", "open", "metrics", "failed"
+PATIENCE_SECONDS = 10.0
+"""For the rest of a message; event loops make sockets non-blocking, and half a message must not be lost for that."""
 MOST_DESCRIPTORS = 200  # SCM_MAX_FD is 253
 _LENGTH = struct.Struct("<Q")
 

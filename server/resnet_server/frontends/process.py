@@ -28,6 +28,7 @@ def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as owner:
         received: Handoff
         received, memories = handoff.receive(owner)
+        owner.settimeout(handoff.PATIENCE_SECONDS)
         logging.basicConfig(level=received.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         try:
             run(FrontEnd(owner, received, memories).serve())

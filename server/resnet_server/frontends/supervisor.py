@@ -69,6 +69,7 @@ class _FrontEnd:
 
     def _give(self, channel: socket.socket) -> None:
         """Hand over: first everything about the models, then a channel to each engine that is up."""
+        channel.settimeout(handoff.PATIENCE_SECONDS)
         memories = [allocate(engine.spec, wire.DEPTH) for engine in self._engines]
         with contextlib.suppress(OSError):  # one that died at once is noticed by its socket's end
             handoff.send(channel, self._handoff, memories)

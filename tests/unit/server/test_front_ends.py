@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,20 @@ def test_engines_on_threads_have_one_front_end() -> None:
     assert front_end_count(Settings(Path()), 64, in_process=True) == 1
     with pytest.raises(StartError, match="frontends: 2, but engines on threads serve one"):
         front_end_count(Settings(Path(), frontends=2), 64, in_process=True)
+
+
+def test_a_message_that_comes_in_pieces_to_a_socket_that_does_not_block_is_read_whole() -> None:
+    ours, recorder = socket.socketpair()
+    with ours, recorder:
+        handoff.send(ours, ("text", list(range(1000))))
+        ours.close()
+        whole = b"".join(iter(lambda: recorder.recv(1 << 16), b""))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as thread:
+        theirs.settimeout(handoff.PATIENCE_SECONDS)
+        os.set_blocking(theirs.fileno(), False)  # as an event loop does
+        received = thread.submit(handoff.receive, theirs)
+        for start in range(0, len(whole), 100):
+            ours.sendall(whole[start : start + 100])
+            os.sched_yield()
+        assert received.result(30) == (("text", list(range(1000))), [])

@@ -7,7 +7,7 @@ from resnet_server import grpc_core
 
 
 @pytest.mark.parametrize(
-    ("installed", "expected"), [("1.85.3", "-event_engine_listener"), ("1.86.0", None), ("1.62.1", None), ("odd", None)]
+    ("installed", "expected"), [("1.85.3", grpc_core.OLDER_LISTENER), ("1.86.0", None), ("1.62.1", None), ("odd", None)]
 )
 def test_only_versions_that_were_measured_get_the_switch(installed: str, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(grpc_core.SWITCH, raising=False)
