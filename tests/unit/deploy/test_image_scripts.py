@@ -61,11 +61,6 @@ def test_the_export_job_refuses_a_network_that_is_not_bundled(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="there is a driver here")
-def test_gpu_metrics_without_a_driver_are_one_line() -> None:
-    assert one_line(run(str(IMAGE / "gpu_metrics.py"))).startswith("gpu-metrics: the driver's library is missing (libnvidia-ml.so.1")
-
-
 def test_the_compose_test_without_docker_is_one_line(tmp_path: Path) -> None:
     message = one_line(run("-m", "deploy.check", PATH=str(tmp_path)))
     assert message == "compose-test: docker: is not installed; this check needs Docker with compose v2"
