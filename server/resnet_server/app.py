@@ -36,7 +36,7 @@ from resnet_server.settings import Settings
 log = logging.getLogger(__name__)
 
 CORES_A_FRONT_END = 8
-"""One Python process takes in what about eight cores of a small network's engines compute (docs/decisions/0004)."""
+"""One Python process takes in about what eight cores compute of resnet56 (docs/decisions/0005-front-end.md)."""
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
