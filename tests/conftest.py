@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ def short_plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("RESNET_SERVER_PLAN_SECONDS", "0.5")
         patch.setenv("RESNET_SERVER_PLAN_CACHE", str(tmp_path_factory.mktemp("plans")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_arrive() -> None:
+    """A run started in the background of a script ignores SIGINT, and so would the processes that the tests interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
