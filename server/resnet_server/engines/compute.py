@@ -28,7 +28,7 @@ class Compute:
         wanted: Provider = (spec.device.provider, {})
         providers = [CPU] if wanted == CPU else [wanted, CPU]
         self._session = open_session(spec.path, providers, spec.threads)
-        self._wide = open_session(spec.path, providers, spec.wide_threads) if spec.wide_threads else None
+        self._wide = open_session(spec.path, providers, spec.wide_threads, spinning=True) if spec.wide_threads else None
 
     def warm_up(self, slot: Images) -> None:
         """Run every bucket of `slot` once, so that no request pays for a first run; raise EngineError if one fails.

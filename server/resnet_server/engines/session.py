@@ -15,19 +15,20 @@ Provider = tuple[str, dict[str, str]]
 CPU: Provider = (CPU_PROVIDER, {})
 
 
-def open_session(path: Path, providers: Sequence[Provider], threads: int) -> Any:
+def open_session(path: Path, providers: Sequence[Provider], threads: int, spinning: bool = False) -> Any:
     """Open `path` on the first of `providers`, with `threads` intra-op threads on the CPU.
 
     The others take the nodes that the first cannot compute; where CPU is not among them, none may be left for it. Raises
-    EngineError if the file does not open so, or if ONNX Runtime fell back to another provider. Spinning is off: engines, the
-    event loop and other models share the cores.
+    EngineError if the file does not open so, or if ONNX Runtime fell back to another provider. Threads do not spin where cores
+    are shared by engines, event loop and other models; `spinning` is for one that has the machine to itself, and ends with the run.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = ERROR_SEVERITY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     there = [provider for provider in providers if provider[0] in onnxruntime.get_available_providers()]

@@ -12,7 +12,7 @@ from resnet_server.planning.plan import Plan
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 
 def default_folder() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-NEAR_BEST = 0.97  # a smaller batch that reaches this share of the throughput answers sooner
+NEAR_BEST = 0.985  # a smaller batch that reaches this share of the throughput answers sooner
 HANDOVER_SECONDS = 1e-4  # of processor time, on both sides of the process border together, for each batch
 GRAIN_SECONDS = 15 * HANDOVER_SECONDS  # an engine more is worth it for batches that compute much longer than handing over takes
 WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
@@ -14,13 +14,17 @@ WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this
 
 @dataclass(frozen=True)
 class Trial:
-    """`engines` of `threads` each, all busy with batches of `rows`: a batch takes `seconds`."""
+    """`engines` of `threads` each, all busy with batches of `rows`: a batch takes `seconds`.
+
+    `wide`: a lone engine whose threads spin, which has the machine to itself.
+    """
 
     precision: str
     engines: int
     threads: int
     rows: int
     seconds: float
+    wide: bool = False
 
     @property
     def throughput(self) -> float:
@@ -55,7 +59,12 @@ class Plan:
     @property
     def throughput(self) -> float:
         """Images a second, as measured when the plan was made."""
-        return next(t.throughput for t in self.trials if t.layout == self.layout and t.rows == self.batch)
+        return next(t.throughput for t in self.trials if t.layout == self.layout and t.rows == self.batch and not t.wide)
+
+    @property
+    def wide_seconds(self) -> float:
+        """For a lone image on `wide_threads`."""
+        return next(t.seconds for t in self.trials if t.wide and (t.precision, t.threads) == (self.precision, self.wide_threads))
 
     @property
     def layout(self) -> tuple[str, int, int]:
@@ -83,25 +92,24 @@ def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) ->
 
     Where no batch is that fast, the fastest one is taken and the reason says so. Raises ValueError without trials of busy engines.
     """
-    alone = {trial.threads: trial.seconds for trial in trials if trial.engines == 1 and trial.rows == 1}
-    busy = [trial for trial in trials if trial.engines * trial.threads >= cores] or list(trials)
+    crowd = [trial for trial in trials if not trial.wide]
+    busy = [trial for trial in crowd if trial.engines * trial.threads >= cores] or crowd
     if not busy:
         raise ValueError("no trials")
     within = [trial for trial in busy if latency_target is None or trial.seconds <= latency_target]
     best = max(within, key=lambda trial: trial.served) if within else min(busy, key=lambda trial: trial.seconds)
     same = [trial for trial in within if trial.layout == best.layout and trial.served >= NEAR_BEST * best.served]
     taken = min(same, key=lambda trial: trial.rows, default=best)
-    wide = widest(alone, best.threads)
+    wide = widest([trial for trial in trials if trial.precision == best.precision], best.threads)
     fixed, per_row = fit([trial for trial in busy if trial.layout == best.layout])
     return Plan(*best.layout, wide, taken.rows, fixed, per_row, explain(taken, busy, latency_target, bool(within)), tuple(trials))
 
 
-def widest(alone: dict[int, float], threads: int) -> int:
+def widest(trials: Sequence[Trial], threads: int) -> int:
     """Threads for a lone image, 0 if more of them than `threads` gain too little."""
-    if not alone or threads not in alone:
-        return 0
-    best = min(alone, key=lambda count: alone[count])
-    return best if best > threads and alone[best] <= WORTH_WIDE * alone[threads] else 0
+    alone = [trial.seconds for trial in trials if (trial.engines, trial.threads, trial.rows, trial.wide) == (1, threads, 1, False)]
+    wide = min((trial for trial in trials if trial.wide and trial.threads > threads), key=lambda trial: trial.seconds, default=None)
+    return wide.threads if alone and wide is not None and wide.seconds <= WORTH_WIDE * min(alone) else 0
 
 
 def fit(trials: Sequence[Trial]) -> tuple[float, float]:

@@ -18,14 +18,15 @@ WIDTH = 120
 
 def plan_table(title: str, plan: Plan) -> Table:
     """Images a second by layout and rows of a batch; the plan's own cell is marked."""
-    sizes = sorted({trial.rows for trial in plan.trials})
+    trials = [trial for trial in plan.trials if not trial.wide]
+    sizes = sorted({trial.rows for trial in trials})
     table = Table(title=title, caption=sentence(plan), title_justify="left", caption_justify="left")
     table.add_column("precision")
     table.add_column("engines x threads")
     for size in sizes:
         table.add_column(f"{size} rows", justify="right")
-    for layout in dict.fromkeys(trial.layout for trial in plan.trials):
-        cells = {trial.rows: trial for trial in plan.trials if trial.layout == layout}
+    for layout in dict.fromkeys(trial.layout for trial in trials):
+        cells = {trial.rows: trial for trial in trials if trial.layout == layout}
         precision, engines, threads = layout
         row = [cell(cells.get(size), layout == plan.layout and size == plan.batch) for size in sizes]
         table.add_row(precision, f"{engines} x {threads}", *row)
@@ -41,7 +42,7 @@ def cell(trial: Trial | None, taken: bool) -> str:
 
 def sentence(plan: Plan) -> str:
     """The plan in words."""
-    wide = f"; a lone image runs on {plan.wide_threads} threads" if plan.wide_threads else ""
+    wide = f"; a lone image runs on {plan.wide_threads} threads in {1e3 * plan.wide_seconds:.2f} ms" if plan.wide_threads else ""
     return f"* {plan.engines} x {plan.threads} in {plan.precision}: {plan.reason}{wide}"
 
 

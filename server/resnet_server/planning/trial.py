@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Bench:
         for layout in self._task.layouts:
             for precision in sorted(worth, key=lambda name: -rates[name]):
                 self._measure_layout(precision, layout, share)
+        self._measure_wide(worth, share)
         return Found(tuple(self.trials), self.broken, self._computed / self._busy if self._busy else 1.0)
 
     def _measure_layout(self, precision: str, layout: tuple[int, int], share: float) -> None:
@@ -91,22 +92,31 @@ class Bench:
                 return
             known = self._measure(precision, layout, computes, rows, share)
 
-    def _open(self, precision: str, engines: int, threads: int) -> list[Compute]:
+    def _measure_wide(self, precisions: Sequence[str], share: float) -> None:
+        """One image on all cores, with threads that spin; not where the layout is given, or there is but one core."""
+        most = max(engines * threads for engines, threads in self._task.layouts)
+        if len(self._task.layouts) > 1:
+            for precision in precisions:
+                self._measure(precision, (1, most), self._open(precision, 1, 1, most), 1, share, wide=True)
+
+    def _open(self, precision: str, engines: int, threads: int, wide: int = 0) -> list[Compute]:
         task = self._task
-        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, 0, task.max_batch, task.height, task.width, 0)
+        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, wide, task.max_batch, task.height, task.width, 0)
         return [Compute(spec) for _ in range(engines)]
 
-    def _measure(self, precision: str, layout: tuple[int, int], computes: list[Compute], rows: int, seconds: float) -> Trial:
+    def _measure(
+        self, precision: str, layout: tuple[int, int], computes: list[Compute], rows: int, seconds: float, wide: bool = False
+    ) -> Trial:
         batches, used = [0] * len(computes), [0.0] * len(computes)
         barrier = threading.Barrier(len(computes) + 1)
 
         def work(index: int) -> None:
-            computes[index].run(self._images, rows, False)
+            computes[index].run(self._images, rows, wide)
             barrier.wait()
             before = time.thread_time()
             ends = time.perf_counter() + max(LEAST_SECONDS, seconds)
             while time.perf_counter() < ends or not batches[index]:
-                computes[index].run(self._images, rows, False)
+                computes[index].run(self._images, rows, wide)
                 batches[index] += 1
             used[index] = time.thread_time() - before
 
@@ -121,8 +131,8 @@ class Bench:
         if layout[1] == 1:  # ONNX Runtime computes on the calling thread
             self._computed += sum(used)
             self._busy += elapsed * len(computes)
-        trial = Trial(precision, *layout, rows, elapsed * len(computes) / sum(batches))
-        self.trials = [*(t for t in self.trials if (t.layout, t.rows) != (trial.layout, rows)), trial]
+        trial = Trial(precision, *layout, rows, elapsed * len(computes) / sum(batches), wide)
+        self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
         return trial
 
 

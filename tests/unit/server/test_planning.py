@@ -24,7 +24,8 @@ def test_the_highest_throughput_wins_in_the_smallest_batch_that_comes_near() -> 
     assert [plan.fixed, plan.per_row] == pytest.approx([0.1e-3, 0.4e-3])
     assert plan.throughput == pytest.approx(2 * 64 / 25.7e-3)
     assert "next: 2 x 1 in fp32" in plan.reason
-    assert choose([trial for trial in TRIALS if trial.precision == "fp32"], None, 2).batch == 8
+    near = [*(trial for trial in TRIALS if trial.precision == "fp32"), Trial("fp32", 2, 1, 32, 32.1e-3)]
+    assert choose(near, None, 2).batch == 32
 
 
 def test_a_latency_target_bounds_the_batch() -> None:
@@ -41,10 +42,12 @@ def test_a_target_nobody_reaches_takes_the_fastest_and_says_so() -> None:
 
 def test_a_lone_image_takes_all_cores_where_that_is_measured_to_pay() -> None:
     alone = Trial("fp32", 1, 1, 1, 1.1e-3)
-    trials = [*TRIALS[:6], alone]
-    assert choose(trials, None, 2).wide_threads == 2
-    slow = [replace(trial, seconds=1.6 * trial.seconds) if trial.threads == 2 else trial for trial in trials]
-    assert choose(slow, None, 2).wide_threads == 0
+    wide = Trial("fp32", 1, 2, 1, 0.6e-3, wide=True)
+    plan = choose([*TRIALS[:6], alone, wide], None, 2)
+    assert (plan.wide_threads, plan.wide_seconds, plan.layout) == (2, 0.6e-3, ("fp32", 2, 1))
+    assert choose([*TRIALS[:6], alone, replace(wide, seconds=1.05e-3)], None, 2).wide_threads == 0
+    assert choose([*TRIALS[:6], alone, replace(wide, precision="int8")], None, 2).wide_threads == 0
+    assert choose([*TRIALS[:6], wide], None, 2).wide_threads == 0
 
 
 @pytest.mark.parametrize(
