@@ -32,6 +32,7 @@ TUNED = """\
 instance_group [ {{ count: {instances} kind: KIND_CPU }} ]
 dynamic_batching {{ max_queue_delay_microseconds: 0 }}
 """
+SHARED_BYTES = 64 << 20  # its Python backend crashes now and then where it has to grow its megabyte under load
 
 
 def config_of(manifest: Manifest, max_batch: int, instances: int | None) -> str:
@@ -90,7 +91,13 @@ def _started(name: str, setting: Setting, instances: int | None) -> Iterator[Sta
         str(environment.site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
         *(f"--model-repository={models}", f"--backend-directory={backends}", "--disable-auto-complete-config"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}", "--http-address=127.0.0.1", f"--http-port={http}"),
-        *(f"--metrics-port={metrics}", "--allow-gpu-metrics=false", "--allow-cpu-metrics=false", "--exit-timeout-secs=5"),
+        *(
+            f"--metrics-port={metrics}",
+            f"--backend-config=python,shm-default-byte-size={SHARED_BYTES}",
+            "--allow-gpu-metrics=false",
+            "--allow-cpu-metrics=false",
+            "--exit-timeout-secs=5",
+        ),
         f"--backend-config=python,shm-region-prefix-name=resnet_bench_{grpc}",
     ]
     published = setting.published

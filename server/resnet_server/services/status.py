@@ -41,6 +41,8 @@ STATUS: dict[type[ServingError], tuple[grpc.StatusCode, str]] = {
 """Error to gRPC status and to the `reason` label of `resnet_rejects_total`."""
 
 RETRY_AFTER = "grpc-retry-pushback-ms"
+WAY_BACK_SECONDS, WAY_BACK_SHARE = 0.002, 0.05
+"""Kept free before a deadline, the lesser of the two: an answer must be with its caller by then, not only leave."""
 
 
 class Border:
@@ -88,12 +90,18 @@ class Border:
         self._metrics.request_seconds.labels(call.model, call.version, call.method).observe(self._now() - call.started)
 
     def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
-        """The earlier of the gRPC deadline and a timeout in microseconds, as a time of the clock; None without either."""
+        """The earlier of the gRPC deadline and a timeout in microseconds, less the answer's way back; None without either.
+
+        As a time of the clock.
+        """
         remaining = context.time_remaining()
         limits = [remaining] if remaining is not None else []
         if timeout_us is not None:
             limits.append(timeout_us / 1e6)
-        return self._now() + min(limits) if limits else None
+        if not limits:
+            return None
+        left = min(limits)
+        return self._now() + left - min(WAY_BACK_SECONDS, WAY_BACK_SHARE * max(0.0, left))
 
 
 class Call:
