@@ -23,7 +23,6 @@ class InProcessEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
-        self.restarts = 0
         self.pid = 0
         self._slot = spec.blank()
         self._thread = ThreadPoolExecutor(1, "engine")
