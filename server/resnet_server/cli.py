@@ -109,6 +109,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
 @HOW
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
+@option("--transport", type=click.Choice(["auto", "queue", "asyncio"]), default="auto", help="auto: queue for known gRPC versions.")
 @option("--frontends", type=click.IntRange(1, 64), help="Processes that answer calls  [default: one for 8 cores]")
 @option("--max-delay", type=Seconds(zero=True), help="How long a batch may wait for more rows  [default: as the cost model says]")
 @option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")

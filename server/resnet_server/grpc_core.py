@@ -14,8 +14,13 @@ OLDER_LISTENER = "-event_engine_listener"
 KNOWN_FROM, KNOWN_BEFORE = (1, 81), (1, 86)  # a version that does not know the name says so at every start
 
 
+def is_measured() -> bool:
+    """True if grpcio's version is one that we have measured and tested the inside of."""
+    numbers = re.match(r"(\d+)\.(\d+)", version("grpcio"))
+    return numbers is not None and KNOWN_FROM <= (int(numbers[1]), int(numbers[2])) < KNOWN_BEFORE
+
+
 def choose_listener() -> None:
     """Set the switch for this process and those it starts, unless the user has, or gRPC's version is none that was measured."""
-    numbers = re.match(r"(\d+)\.(\d+)", version("grpcio"))
-    if numbers and KNOWN_FROM <= (int(numbers[1]), int(numbers[2])) < KNOWN_BEFORE:
+    if is_measured():
         os.environ.setdefault(SWITCH, OLDER_LISTENER)

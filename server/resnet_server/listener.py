@@ -6,9 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as package_version
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from resnet_proto import classifier_pb2, open_inference_pb2
 from resnet_proto.classifier_pb2_grpc import add_ClassifierServicer_to_server
 
@@ -20,6 +19,7 @@ from resnet_server.services.classifier import ClassifierService
 from resnet_server.services.inference import InferenceService
 from resnet_server.services.status import Border
 from resnet_server.settings import Settings
+from resnet_server.transport.choice import new_server
 
 SERVICES = (
     open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
@@ -37,7 +37,7 @@ class Listener:
         self._drain_seconds = settings.drain_seconds
         limit = settings.max_message_bytes
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
-        self._server = grpc.aio.server(options=[*options, ("grpc.so_reuseport", int(shared_port))])
+        self._server = new_server(settings.transport, [*options, ("grpc.so_reuseport", int(shared_port))])
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the package has no stubs for it
         self._decoders = ThreadPoolExecutor(available_cores(), "decode")
         self._add_services(settings, Border(metrics, time.monotonic))
@@ -52,7 +52,8 @@ class Listener:
         classifier = ClassifierService(self._registry, border, self._decoders, settings.max_image_pixels, time.monotonic)
         add_ClassifierServicer_to_server(classifier, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        shown = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))  # type: ignore[attr-defined]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, self._server)
 
     async def start(self) -> None:
         """Open the door; every model in the registry is warm by now."""

@@ -20,6 +20,7 @@ class Settings:
     versions: str = "latest"
     models: tuple[str, ...] = ()
     engine_mode: str = "auto"
+    transport: str = "auto"
     frontends: int | None = None
     engines: int | None = None
     threads: int | None = None

@@ -149,9 +149,10 @@ def test_every_option_is_an_environment_variable(repository: Path, tmp_path: Pat
         assert client.models()[0].max_batch_rows == 3
 
 
-async def test_sigterm_answers_what_was_accepted_and_refuses_the_rest(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["queue", "asyncio"])
+async def test_sigterm_answers_what_was_accepted_and_refuses_the_rest(transport: str, repository: Path, tmp_path: Path) -> None:
     images = load_sample().images[:64]
-    with running_server(repository, tmp_path / "log", "--engines", "1") as server:
+    with running_server(repository, tmp_path / "log", "--engines", "1", "--transport", transport) as server:
         async with AsyncClient(server.url) as client:
             await client.models()
             calls = [asyncio.create_task(client.infer(images)) for _ in range(8)]
@@ -177,6 +178,20 @@ async def call_when_not_serving(server: RunningServer) -> tuple[grpc.StatusCode,
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await GRPCInferenceServiceStub(channel).ModelInfer(ModelInferRequest(model_name="resnet20"))
     return error.value.code(), error.value.details()
+
+
+async def test_a_burst_is_answered_or_refused_by_rule_and_never_cancelled_by_lot(repository: Path, tmp_path: Path) -> None:
+    message = ModelInferRequest(model_name="resnet20")
+    message.inputs.add(name="image", datatype="UINT8", shape=(1, 32, 32, 3))
+    message.raw_input_contents.append(load_sample().images[:1].tobytes())
+    with running_server(repository, tmp_path / "log", "--max-queue-rows", "200") as server:
+        async with grpc.aio.insecure_channel(server.url) as channel:
+            infer = GRPCInferenceServiceStub(channel).ModelInfer
+            answers = await asyncio.gather(*(infer(message) for _ in range(4000)), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert all("queue holds" in str(error.details()) for error in refused)
+    assert len(answers) - len(refused) >= 200
 
 
 def test_the_module_is_the_command() -> None:

@@ -1,0 +1,286 @@
+"""One call from its arrival to its status: `grpc.aio.ServicerContext`, as handlers know it.
+
+A call's operations are started in batches; each has a tag, which the completion queue gives back on its thread when the batch is
+done (`completed`), and the event loop sees right after (`proceed`), if the tag says so.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
+from grpc.aio import EOF  # type: ignore[attr-defined]  # missing in the stubs
+
+log = logging.getLogger(__name__)
+
+NO_FLAGS = 0
+NEVER = 1e12  # seconds since 1970: gRPC's "no deadline" is a time beyond
+NONE_RECEIVED = "this method requires exactly one request message"
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Tag(Protocol):
+    """What a batch of operations is known by."""
+
+    def completed(self, event: Any) -> bool:
+        """Take what came, on the queue's thread; True if the event loop has something to do."""
+
+    def proceed(self) -> None:
+        """Go on, on the event loop."""
+
+
+class Awaited:
+    """A batch that somebody on the event loop waits for; `future` has its first operation, or None where it failed."""
+
+    __slots__ = ("future", "operation")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.operation: Any = None
+
+    def completed(self, event: Any) -> bool:
+        """See `Tag.completed`."""
+        self.operation = event.batch_operations[0] if event.success else None
+        return True
+
+    def proceed(self) -> None:
+        """See `Tag.proceed`."""
+        if not self.future.done():
+            self.future.set_result(self.operation)
+
+
+class Closed:
+    """The end of a call as the caller sees it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+
+    def completed(self, event: Any) -> bool:
+        """True if the caller left, or its deadline passed, before it had the status."""
+        return bool(event.batch_operations[0].cancelled())
+
+    def proceed(self) -> None:
+        """See `Tag.proceed`."""
+        self._call.left()
+
+
+class Call(grpc.aio.ServicerContext[Any, Any]):
+    """A call and its handler. Made on the queue's thread; from `proceed` on it belongs to the event loop."""
+
+    def __init__(self, event: Any, handler: "grpc.RpcMethodHandler[Any, Any]", loop: asyncio.AbstractEventLoop) -> None:
+        self._call = event.call
+        self._deadline: float = event.call_details.deadline
+        self._metadata = event.invocation_metadata
+        self._handler = handler
+        self._behaviour = behaviour_of(handler)
+        self._loop = loop
+        self._message: bytes | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._headed = self._answered = self._left = False
+        self._trailing: Metadata = ()
+        self._code = grpc.StatusCode.OK
+        self._details = ""
+        self._on_done: list[Callable[[Any], None]] = []
+
+    def open(self) -> bool:
+        """Ask for what the caller sends, on the queue's thread; True if the handler can begin without it."""
+        self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
+        if self._handler.request_streaming:
+            return True
+        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
+        return False
+
+    def completed(self, event: Any) -> bool:
+        """Take the one request message."""
+        self._message = event.batch_operations[0].message()
+        return True
+
+    def proceed(self) -> None:
+        """Run the handler."""
+        if not self._left:
+            self._task = self._loop.create_task(self._serve())
+
+    def left(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _serve(self) -> None:
+        handler = self._handler
+        try:
+            if handler.request_streaming:
+                request: Any = self._requests()
+            else:
+                if self._message is None:
+                    await self.abort(grpc.StatusCode.UNIMPLEMENTED, NONE_RECEIVED)
+                reads = handler.request_deserializer
+                request, self._message = self._message if reads is None else reads(self._message), None
+            if handler.response_streaming:
+                await self._stream(self._behaviour(request, self))
+                self._finish(None)
+            else:
+                answer = await self._behaviour(request, self)
+                self._finish(answer if handler.response_serializer is None else handler.response_serializer(answer))
+        except grpc.aio.AbortError:
+            pass
+        except asyncio.CancelledError:
+            self._give_up(grpc.StatusCode.CANCELLED, "the server gave the call up")
+        except Exception as error:
+            log.exception("a handler failed")
+            self._give_up(grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}; the server's log has more")
+        finally:
+            self._task = None  # it refers to this call
+            for callback in self._on_done:
+                callback(self)
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        while (request := await self.read()) is not EOF:
+            yield request
+
+    async def _stream(self, answers: AsyncIterator[Any] | Awaitable[None]) -> None:
+        if isinstance(answers, AsyncIterator):
+            async for answer in answers:
+                await self.write(answer)
+        else:
+            await answers
+
+    def _finish(self, message: bytes | None) -> None:
+        """Send the answer, where there is one, and the status."""
+        if self._answered or self._left:
+            return
+        self._answered = True
+        operations = [] if self._headed else [cygrpc.SendInitialMetadataOperation((), NO_FLAGS)]
+        if message is not None:
+            operations.append(cygrpc.SendMessageOperation(message, NO_FLAGS))
+        code, details = self._code.value[0], self._details.encode()
+        operations.append(cygrpc.SendStatusFromServerOperation(self._trailing, code, details, NO_FLAGS))
+        self._call.start_server_batch(operations, None)
+
+    def _give_up(self, code: grpc.StatusCode, details: str) -> None:
+        self._code, self._details = code, details
+        self._finish(None)
+
+    async def _run(self, *operations: Any) -> Any:
+        """The first of the operations, done; None where the caller has left."""
+        awaited = Awaited(self._loop)
+        self._call.start_server_batch(operations, awaited)
+        return await awaited.future
+
+    async def read(self) -> Any:
+        """The next request of a stream; EOF after the last."""
+        operation = await self._run(cygrpc.ReceiveMessageOperation(NO_FLAGS))
+        message = operation.message() if operation is not None else None
+        if message is None:
+            return EOF
+        reads = self._handler.request_deserializer
+        return message if reads is None else reads(message)
+
+    async def write(self, message: Any) -> None:
+        """Send one answer of a stream; returns when gRPC can take the next."""
+        if self._answered or self._left:
+            raise asyncio.InvalidStateError("the call has ended")
+        writes = self._handler.response_serializer
+        sent = cygrpc.SendMessageOperation(message if writes is None else writes(message), NO_FLAGS)
+        operations = (sent,) if self._headed else (cygrpc.SendInitialMetadataOperation((), NO_FLAGS), sent)
+        self._headed = True
+        await self._run(*operations)
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        """At most once, before the first answer."""
+        if self._headed or self._answered:
+            raise asyncio.InvalidStateError("initial metadata has been sent")
+        self._headed = True
+        await self._run(cygrpc.SendInitialMetadataOperation(tuple(initial_metadata), NO_FLAGS))
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with a status that is not OK; raises AbortError."""
+        if code is grpc.StatusCode.OK:
+            raise ValueError("code: OK; expected a status that says what went wrong")
+        self._trailing = tuple(trailing_metadata) or self._trailing
+        self._give_up(code, details)
+        raise grpc.aio.AbortError
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """See `abort`."""
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    def time_remaining(self) -> float | None:  # type: ignore[override]  # None where there is no deadline, as grpc.aio has it
+        """Seconds until the caller's deadline."""
+        return max(0.0, self._deadline - time.time()) if self._deadline < NEVER else None
+
+    def cancelled(self) -> bool:
+        """True once the caller has left."""
+        return self._left
+
+    def done(self) -> bool:
+        """True once the status is sent or the caller has left."""
+        return self._answered or self._left
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        """Sent with the status."""
+        self._trailing = tuple(trailing_metadata)
+
+    def trailing_metadata(self) -> Any:
+        """As set."""
+        return self._trailing
+
+    def invocation_metadata(self) -> Any:
+        """What the caller sent."""
+        return self._metadata
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Of the status, unless the call is aborted."""
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        """As set."""
+        return self._code
+
+    def set_details(self, details: str) -> None:
+        """Of the status, unless the call is aborted."""
+        self._details = details
+
+    def details(self) -> str:
+        """As set."""
+        return self._details
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Called with this context when the handler has ended."""
+        self._on_done.append(callback)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Answers are never compressed: logits do not shrink."""
+
+    def disable_next_message_compression(self) -> None:
+        """See `set_compression`."""
+
+    def peer(self) -> str:
+        """The caller's address, as gRPC writes it."""
+        return str(self._call.peer().decode())
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """None: without TLS nobody is known by name."""
+        return None
+
+    def peer_identity_key(self) -> str | None:
+        """See `peer_identities`."""
+        return None
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """See `peer_identities`."""
+        return {}
+
+
+def behaviour_of(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any, Any], Any]:
+    """The one of a handler's four functions that is not None."""
+    if handler.request_streaming:
+        behaviour: Any = handler.stream_stream if handler.response_streaming else handler.stream_unary
+    else:
+        behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
+    return behaviour  # type: ignore[no-any-return]

@@ -1,0 +1,171 @@
+"""`grpc.aio.Server` on a completion queue that one thread polls.
+
+`grpc.aio` makes several tasks and futures of each call, and crosses from thread to thread for each of its events. Here the queue's
+thread takes in a call and its message by itself, and the event loop is told once, of as many calls as have come in the meantime.
+The classes of `cygrpc` are what `grpc.server` itself is written with; docs/decisions/0006-transport.md has the measurements.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
+
+from resnet_server.transport.call import NO_FLAGS, Awaited, Call, Tag
+
+log = logging.getLogger(__name__)
+
+Handler = grpc.RpcMethodHandler
+ARRIVAL = object()
+MOST_METHODS = 1024
+
+
+class CallDetails(grpc.HandlerCallDetails):
+    """What generic handlers choose a method by."""
+
+    def __init__(self, method: str, invocation_metadata: Any) -> None:
+        self.method = method
+        self.invocation_metadata = invocation_metadata
+
+
+class AllGone(Awaited):
+    """The server's shutdown, which is complete when no call is left."""
+
+    __slots__ = ()
+
+    def completed(self, event: Any) -> bool:
+        """See `Tag.completed`."""
+        return True
+
+
+class QueueServer(grpc.aio.Server):
+    """To be made, started and stopped on one event loop. `options` are channel arguments."""
+
+    def __init__(self, options: Sequence[tuple[str, Any]] = ()) -> None:
+        self._queue = cygrpc.CompletionQueue()
+        self._server = cygrpc.Server(tuple(options), False)  # no xDS
+        self._server.register_completion_queue(self._queue)
+        self._generic: list[grpc.GenericRpcHandler[Any, Any]] = []
+        self._methods: dict[str, Handler[Any, Any]] = {}
+        self._thread = threading.Thread(target=self._poll, name="completion-queue", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[Tag] = deque()
+        self._told = False
+        self._stopping = False
+        self._stopped = asyncio.Event()
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable["grpc.GenericRpcHandler[Any, Any]"]) -> None:
+        """Before the start."""
+        self._generic.extend(generic_rpc_handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, "Handler[Any, Any]"]) -> None:
+        """Before the start."""
+        self._methods.update({f"/{service_name}/{name}": handler for name, handler in method_handlers.items()})
+
+    def add_insecure_port(self, address: str) -> int:
+        """Bind; 0 as port takes a free one. Returns the port; raises RuntimeError where it cannot be bound."""
+        port: int = self._server.add_http2_port(address.encode())
+        if not port:
+            raise RuntimeError(f"{address} cannot be bound")
+        return port
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """Not for this server; raises NotImplementedError."""
+        raise NotImplementedError("TLS ends in front of this server")
+
+    async def start(self) -> None:
+        """Take calls."""
+        self._server.start()
+        self._server.request_call(self._queue, self._queue, ARRIVAL)
+        self._thread.start()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Take no more calls; those that still run after `grace` seconds are cancelled."""
+        if self._stopping:
+            await self._stopped.wait()
+            return
+        self._stopping = True
+        all_gone = AllGone(self._loop)
+        self._server.shutdown(self._queue, all_gone)
+        if grace:
+            await asyncio.wait((all_gone.future,), timeout=grace)
+        if not all_gone.future.done():
+            self._server.cancel_all_calls()
+            await all_gone.future
+        self._server.destroy()
+        self._queue.shutdown()
+        await asyncio.to_thread(self._thread.join)
+        self._stopped.set()
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # as grpc.aio has it
+        """Return once it is stopped, or after `timeout` seconds: True if it was the time that ran out."""
+        try:
+            await asyncio.wait_for(self._stopped.wait(), timeout)
+        except TimeoutError:
+            return True
+        return False
+
+    def _poll(self) -> None:
+        while True:
+            event = self._queue.poll()
+            if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+                return
+            try:
+                self._take(event, event.tag)
+            except Exception:
+                log.exception("an event of gRPC's was not understood; a call may hang until its deadline")
+            event = None  # it holds the call, which must be gone for the server to end
+
+    def _take(self, event: Any, tag: Any) -> None:
+        if tag is ARRIVAL:
+            self._arrived(event)
+        elif tag is not None and tag.completed(event):
+            self._tell(tag)
+
+    def _arrived(self, event: Any) -> None:
+        if not event.success:  # the server is shutting down
+            return
+        with contextlib.suppress(ValueError):  # while it shuts down
+            self._server.request_call(self._queue, self._queue, ARRIVAL)
+        handler = self._find(event)
+        if handler is None:
+            refuse(event, grpc.StatusCode.UNIMPLEMENTED, f"{event.call_details.method.decode(errors='replace')} is unknown here")
+            return
+        call = Call(event, handler, self._loop)
+        if call.open():
+            self._tell(call)
+
+    def _find(self, event: Any) -> "Handler[Any, Any] | None":
+        name = event.call_details.method.decode(errors="replace")
+        handler = self._methods.get(name)
+        if handler is None:
+            details = CallDetails(name, event.invocation_metadata)
+            handler = next(filter(None, (generic.service(details) for generic in self._generic)), None)
+            if handler is not None and len(self._methods) < MOST_METHODS:
+                self._methods[name] = handler
+        return handler
+
+    def _tell(self, tag: Tag) -> None:
+        """Have the event loop go on with it, once for as many as come until it does."""
+        self._inbox.append(tag)
+        if not self._told:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._proceed)
+
+    def _proceed(self) -> None:
+        self._told = False  # first: what comes from here on tells again
+        while self._inbox:
+            self._inbox.popleft().proceed()
+
+
+def refuse(event: Any, code: grpc.StatusCode, details: str) -> None:
+    """Answer a call that no handler sees."""
+    event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), None)
+    head = cygrpc.SendInitialMetadataOperation((), NO_FLAGS)
+    status = cygrpc.SendStatusFromServerOperation((), code.value[0], details.encode(), NO_FLAGS)
+    event.call.start_server_batch((head, status), None)
