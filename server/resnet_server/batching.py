@@ -214,7 +214,7 @@ class Batcher:
             lane = self._free_lane()
             if lane is None or (not self._returned and self._holds_back()):
                 return
-            self._start(lane, self._returned.popleft() if self._returned else self._next_batch())
+            self._start(lane, self._returned.popleft() if self._returned else self._next_batch(lane))
 
     def _free_lane(self) -> _Lane | None:
         """An idle engine, or one that can have its next batch laid ready."""
@@ -223,7 +223,28 @@ class Batcher:
             return None
         if self._returned or not self._running_rows:
             return best
-        return best if self._queue.rows >= self.limits.grain else None
+        return best if self._queue.rows >= self._worth(best) else None
+
+    def _worth(self, lane: _Lane) -> int:
+        """Rows from which a batch is worth giving to a lane: a grain to an idle one, an even share to lie ready at one that computes."""
+        return self._between(self._rows_here() // self._places()) if lane.running else self.limits.grain
+
+    def _share(self, lane: _Lane) -> int:
+        """Rows of a lane's next batch, were all that are here spread evenly: over the engines, or over their places where one computes.
+
+        Of what still waits alone the share would become smaller with each batch: 8 rows would go as 4, 2, 1 and 1.
+        """
+        parts = self._places() if lane.running else sum(other.engine.ready for other in self._lanes)
+        return self._between(-(-self._rows_here() // parts))
+
+    def _rows_here(self) -> int:
+        return self._queue.rows + self._running_rows
+
+    def _places(self) -> int:
+        return sum(lane.engine.depth for lane in self._lanes if lane.engine.ready)
+
+    def _between(self, rows: int) -> int:
+        return min(self.limits.max_batch, max(self.limits.grain, rows))
 
     def _holds_back(self) -> bool:
         if self._queue.rows >= self.limits.max_batch:
@@ -237,11 +258,8 @@ class Batcher:
         self._timer = self._clock.call_at(leaves, self._schedule)
         return True
 
-    def _next_batch(self) -> _Batch:
-        """An even share of the queue for each engine, at most `max_batch` rows."""
-        engines = sum(lane.engine.ready for lane in self._lanes)
-        share = max(self.limits.grain, -(-self._queue.rows // engines))
-        pieces = self._queue.take(min(self.limits.max_batch, share))
+    def _next_batch(self, lane: _Lane) -> _Batch:
+        pieces = self._queue.take(self._share(lane))
         return _Batch(pieces, sum(piece.stop - piece.start for piece in pieces))
 
     def _start(self, lane: _Lane, batch: _Batch) -> None:

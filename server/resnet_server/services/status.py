@@ -51,7 +51,8 @@ class Border:
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
         self._metrics = metrics
         self._now = now
-        self._answered: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._kept: dict[tuple[str, ...], tuple[Counter, ...]] = {}
+        self._timed: dict[tuple[str, ...], Histogram] = {}
 
     def call(self, method: str, context: Context) -> "Call":
         """Use as `async with border.call("ModelInfer", context) as call`; aborts the RPC on an error."""
@@ -61,33 +62,34 @@ class Border:
         """Count what went wrong, and abort the RPC with the status for it; cancellation and Ctrl-C go on."""
         if isinstance(error, ServingError):
             code, reason = STATUS[type(error)]
-            self._reject(call, code.name, reason)
+            self._count(call, code.name, reason)
             if isinstance(error, OverloadError):
                 call.context.set_trailing_metadata(((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
             await call.context.abort(code, str(error))
         elif isinstance(error, asyncio.CancelledError):
-            self._reject(call, grpc.StatusCode.CANCELLED.name, "cancelled")
+            self._count(call, grpc.StatusCode.CANCELLED.name, "cancelled")
         elif isinstance(error, Exception):
-            self._reject(call, grpc.StatusCode.INTERNAL.name, "internal")
+            self._count(call, grpc.StatusCode.INTERNAL.name, "internal")
             log.error("%s failed", call.method, exc_info=error)
             await call.context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
 
     def answered(self, call: "Call") -> None:
         """Count before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
-        key = (call.model, call.version, call.method)
-        known = self._answered.get(key)
-        if known is None:  # looking labels up costs more than counting
-            known = self._answered[key] = (
-                self._metrics.requests.labels(*key, grpc.StatusCode.OK.name),
-                self._metrics.request_seconds.labels(*key),
-            )
-        known[0].inc()
-        known[1].observe(self._now() - call.started)
+        self._count(call, grpc.StatusCode.OK.name, "")
 
-    def _reject(self, call: "Call", status: str, reason: str) -> None:
-        self._metrics.rejects.labels(call.model, call.version, reason).inc()
-        self._metrics.requests.labels(call.model, call.version, call.method, status).inc()
-        self._metrics.request_seconds.labels(call.model, call.version, call.method).observe(self._now() - call.started)
+    def _count(self, call: "Call", status: str, reason: str) -> None:
+        """Looking labels up costs more than counting: what was looked up is kept. Names that callers invent never get here."""
+        key = (call.model, call.version, call.method, status, reason)
+        counters = self._kept.get(key)
+        if counters is None:
+            labels = key[:3]
+            requests = self._metrics.requests.labels(*labels, status)
+            rejects = (self._metrics.rejects.labels(*key[:2], reason),) if reason else ()
+            counters = self._kept[key] = (requests, *rejects)
+            self._timed[labels] = self._metrics.request_seconds.labels(*labels)
+        for counter in counters:
+            counter.inc()
+        self._timed[key[:3]].observe(self._now() - call.started)
 
     def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
         """The earlier of the gRPC deadline and a timeout in microseconds, less the answer's way back; None without either.

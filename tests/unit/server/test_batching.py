@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -61,31 +62,28 @@ class FakeClock:
 class HeldEngine:
     """Computes row -> its first byte, once `release` is called; keeps what it was given."""
 
-    depth = 1
     ready = True
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 1) -> None:
+        self.depth = depth
         self.batches: list[list[int]] = []
         self.extra_rows = 0
-        self.values: NDArray[np.float32] | None = None
-        self.done: Callable[[Outcome], None] | None = None
+        self.held: deque[tuple[NDArray[np.float32], Callable[[Outcome], None]]] = deque()
         self.changed: Callable[[], None] = lambda: None
 
     def watch(self, changed: Callable[[], None]) -> None:
         self.changed = changed
 
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
-        assert self.done is None
-        self.values = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
-        assert len(self.values) == rows
-        self.batches.append([int(value) for value in self.values[:, 0]])
-        self.done = done
+        assert len(self.held) < self.depth
+        values = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
+        assert len(values) == rows
+        self.batches.append([int(value) for value in values[:, 0]])
+        self.held.append((values, done))
 
     async def release(self, error: ServingError | None = None, seconds: float = 0.0, begun: bool = True) -> None:
-        assert self.done is not None
-        assert self.values is not None
-        done, self.done = self.done, None
-        logits = np.concatenate([self.values, np.zeros((self.extra_rows, 1), np.float32)])
+        values, done = self.held.popleft()
+        logits = np.concatenate([values, np.zeros((self.extra_rows, 1), np.float32)])
         done(Outcome(None if error else logits, seconds, error, begun))
         await settle()
 
@@ -181,7 +179,27 @@ async def test_two_engines_share_the_queue_evenly() -> None:
         assert (left.batches, right.batches) == ([[0]], [[1]])
         await left.release()
         await right.release()
-        assert (left.batches[1], right.batches[1]) == ([2, 3, 4], [5, 6])
+        assert (left.batches[1], right.batches[1]) == ([2, 3, 4, 5], [6, 7])
+
+
+async def test_the_rows_of_one_request_go_to_the_engines_in_equal_parts_not_in_ever_smaller_ones() -> None:
+    left, right = HeldEngine(depth=2), HeldEngine(depth=2)
+    async with batching([left, right], max_batch=16) as batcher:
+        await ask(batcher, *range(8))
+        assert (left.batches, right.batches) == ([[0, 1, 2, 3]], [[4, 5, 6, 7]])
+
+
+async def test_what_lies_ready_is_an_even_share_of_all_that_is_here_and_a_smaller_one_waits_for_an_idle_engine() -> None:
+    left, right = HeldEngine(depth=2), HeldEngine(depth=2)
+    async with batching([left, right], max_batch=16) as batcher:
+        await ask(batcher, *range(12))
+        assert (left.batches, right.batches) == ([list(range(6))], [list(range(6, 12))])
+        await ask(batcher, 12, 13)
+        assert (left.batches[1:], right.batches[1:]) == ([], [])  # 14 rows on 4 places are 3 each
+        await ask(batcher, *range(14, 20))
+        assert (left.batches[1:], right.batches[1:]) == ([[12, 13, 14, 15, 16]], [])  # 20 rows: 5 each
+        await left.release()
+        assert (left.batches[2:], right.batches[1:]) == ([[17, 18, 19]], [])  # 14 rows again
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -426,7 +444,7 @@ async def test_an_idle_engine_waits_only_where_the_next_row_is_expected_within_w
     async with batching([engine], clock, cost=CostModel(0.1, 0.001)) as batcher:
         for value in range(60):  # one every 10 ms, and a batch costs 100 ms whatever its size
             task = await ask(batcher, value)
-            if engine.done is not None:
+            if engine.held:
                 await engine.release(seconds=0.1)
                 await task
             await clock.advance(0.01)
