@@ -4,13 +4,14 @@ import asyncio
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pkgutil import resolve_name
 from typing import Any
 
 import grpc
 import numpy as np
 from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 
-from resnet_bench.handlers.ways import CLASSES, THREADS, WAYS, Way
+from resnet_bench.handlers.ways import CLASSES, THREAD_POOL, THREADS, WAYS, Way
 
 SERVICE = "inference.GRPCInferenceService"
 LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -43,14 +44,14 @@ def handlers_of(way: Way) -> Any:
     def on_thread(request: Any, _: Any) -> Any:
         return answer(request)
 
-    behaviour = on_loop if way.asyncio else on_thread
+    behaviour = on_thread if way.server == THREAD_POOL else on_loop
     method = grpc.unary_unary_rpc_method_handler(behaviour, reads, writes)
     return grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": method})
 
 
 async def serve_on_loop(way: Way) -> None:
     """Until killed."""
-    server = grpc.aio.server(options=LIMIT)
+    server = resolve_name(way.server)(options=LIMIT)
     server.add_generic_rpc_handlers((handlers_of(way),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -60,7 +61,7 @@ async def serve_on_loop(way: Way) -> None:
 
 def serve_on_threads(way: Way) -> None:
     """Until killed."""
-    server = grpc.server(ThreadPoolExecutor(THREADS), options=LIMIT)
+    server = resolve_name(way.server)(ThreadPoolExecutor(THREADS), options=LIMIT)
     server.add_generic_rpc_handlers((handlers_of(way),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -81,7 +82,7 @@ def announce(way: Way, port: int) -> None:
 def main() -> None:
     """Serve in the way named by the argument."""
     way = WAYS[sys.argv[1]]
-    if not way.asyncio:
+    if way.server == THREAD_POOL:
         serve_on_threads(way)
     elif way.uvloop:
         import uvloop

@@ -4,23 +4,25 @@ from dataclasses import dataclass
 
 CLASSES = 10
 THREADS = 8
+AIO, THREAD_POOL, QUEUE = "grpc.aio:server", "grpc:server", "resnet_server.transport.server:QueueServer"
 
 
 @dataclass(frozen=True)
 class Way:
-    """asyncio or a pool of threads, on uvloop or not, with messages parsed or as bytes, the collector tamed or as it comes."""
+    """What makes the server, as `module:name`; on uvloop or not; messages parsed or as bytes; the collector tamed or as it comes."""
 
-    asyncio: bool
+    server: str
     uvloop: bool
     protobuf: bool
     frozen: bool
 
 
 WAYS = {
-    "asyncio, uvloop, bytes, frozen": Way(asyncio=True, uvloop=True, protobuf=False, frozen=True),
-    "the same, collector as it comes": Way(asyncio=True, uvloop=True, protobuf=False, frozen=False),
-    "the same, without uvloop": Way(asyncio=True, uvloop=False, protobuf=False, frozen=True),
-    "the same, messages parsed": Way(asyncio=True, uvloop=True, protobuf=True, frozen=True),
-    "threads, bytes, frozen": Way(asyncio=False, uvloop=False, protobuf=False, frozen=True),
-    "threads, messages parsed": Way(asyncio=False, uvloop=False, protobuf=True, frozen=True),
+    "the server's own, uvloop, bytes, frozen": Way(QUEUE, uvloop=True, protobuf=False, frozen=True),
+    "grpc.aio, uvloop, bytes, frozen": Way(AIO, uvloop=True, protobuf=False, frozen=True),
+    "the same, collector as it comes": Way(AIO, uvloop=True, protobuf=False, frozen=False),
+    "the same, without uvloop": Way(AIO, uvloop=False, protobuf=False, frozen=True),
+    "the same, messages parsed": Way(AIO, uvloop=True, protobuf=True, frozen=True),
+    "threads, bytes, frozen": Way(THREAD_POOL, uvloop=False, protobuf=False, frozen=True),
+    "threads, messages parsed": Way(THREAD_POOL, uvloop=False, protobuf=True, frozen=True),
 }

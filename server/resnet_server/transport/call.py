@@ -22,6 +22,21 @@ NONE_RECEIVED = "this method requires exactly one request message"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
+class Method:
+    """A handler, taken apart once."""
+
+    __slots__ = ("behaviour", "reads", "streams_in", "streams_out", "writes")
+
+    def __init__(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> None:
+        self.streams_in, self.streams_out = handler.request_streaming, handler.response_streaming
+        self.reads, self.writes = handler.request_deserializer, handler.response_serializer
+        if self.streams_in:
+            behaviour: Any = handler.stream_stream if self.streams_out else handler.stream_unary
+        else:
+            behaviour = handler.unary_stream if self.streams_out else handler.unary_unary
+        self.behaviour: Callable[[Any, Any], Any] = behaviour
+
+
 class Tag(Protocol):
     """What a batch of operations is known by."""
 
@@ -70,14 +85,13 @@ class Closed:
 
 
 class Call(grpc.aio.ServicerContext[Any, Any]):
-    """A call and its handler. Made on the queue's thread; from `proceed` on it belongs to the event loop."""
+    """A call of a method. Made on the queue's thread; from `proceed` on it belongs to the event loop."""
 
-    def __init__(self, event: Any, handler: "grpc.RpcMethodHandler[Any, Any]", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, event: Any, method: Method, loop: asyncio.AbstractEventLoop) -> None:
         self._call = event.call
         self._deadline: float = event.call_details.deadline
         self._metadata = event.invocation_metadata
-        self._handler = handler
-        self._behaviour = behaviour_of(handler)
+        self._method = method
         self._loop = loop
         self._message: bytes | None = None
         self._task: asyncio.Task[None] | None = None
@@ -90,7 +104,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def open(self) -> bool:
         """Ask for what the caller sends, on the queue's thread; True if the handler can begin without it."""
         self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
-        if self._handler.request_streaming:
+        if self._method.streams_in:
             return True
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
         return False
@@ -112,21 +126,18 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._task.cancel()
 
     async def _serve(self) -> None:
-        handler = self._handler
+        method = self._method
         try:
-            if handler.request_streaming:
+            if method.streams_in:
                 request: Any = self._requests()
             else:
-                if self._message is None:
-                    await self.abort(grpc.StatusCode.UNIMPLEMENTED, NONE_RECEIVED)
-                reads = handler.request_deserializer
-                request, self._message = self._message if reads is None else reads(self._message), None
-            if handler.response_streaming:
-                await self._stream(self._behaviour(request, self))
+                request = await self._request()
+            if method.streams_out:
+                await self._stream(method.behaviour(request, self))
                 self._finish(None)
             else:
-                answer = await self._behaviour(request, self)
-                self._finish(answer if handler.response_serializer is None else handler.response_serializer(answer))
+                answer = await method.behaviour(request, self)
+                self._finish(answer if method.writes is None else method.writes(answer))
         except grpc.aio.AbortError:
             pass
         except asyncio.CancelledError:
@@ -138,6 +149,21 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._task = None  # it refers to this call
             for callback in self._on_done:
                 callback(self)
+
+    async def _request(self) -> Any:
+        message, self._message = self._message, None
+        if message is None:
+            await self.abort(grpc.StatusCode.UNIMPLEMENTED, NONE_RECEIVED)
+        return await self._understood(message)
+
+    async def _understood(self, message: bytes) -> Any:
+        if self._method.reads is None:
+            return message
+        try:
+            return self._method.reads(message)
+        except Exception as error:
+            text = f"request: {len(message)} bytes that are no message of this method ({type(error).__name__})"
+            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
 
     async def _requests(self) -> AsyncIterator[Any]:
         while (request := await self.read()) is not EOF:
@@ -178,14 +204,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         message = operation.message() if operation is not None else None
         if message is None:
             return EOF
-        reads = self._handler.request_deserializer
-        return message if reads is None else reads(message)
+        return await self._understood(message)
 
     async def write(self, message: Any) -> None:
         """Send one answer of a stream; returns when gRPC can take the next."""
         if self._answered or self._left:
             raise asyncio.InvalidStateError("the call has ended")
-        writes = self._handler.response_serializer
+        writes = self._method.writes
         sent = cygrpc.SendMessageOperation(message if writes is None else writes(message), NO_FLAGS)
         operations = (sent,) if self._headed else (cygrpc.SendInitialMetadataOperation((), NO_FLAGS), sent)
         self._headed = True
@@ -275,12 +300,3 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """See `peer_identities`."""
         return {}
-
-
-def behaviour_of(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any, Any], Any]:
-    """The one of a handler's four functions that is not None."""
-    if handler.request_streaming:
-        behaviour: Any = handler.stream_stream if handler.response_streaming else handler.stream_unary
-    else:
-        behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
-    return behaviour  # type: ignore[no-any-return]

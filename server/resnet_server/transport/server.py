@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 
-from resnet_server.transport.call import NO_FLAGS, Awaited, Call, Tag
+from resnet_server.transport.call import NO_FLAGS, Awaited, Call, Method, Tag
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class QueueServer(grpc.aio.Server):
         self._server = cygrpc.Server(tuple(options), False)  # no xDS
         self._server.register_completion_queue(self._queue)
         self._generic: list[grpc.GenericRpcHandler[Any, Any]] = []
-        self._methods: dict[str, Handler[Any, Any]] = {}
+        self._methods: dict[bytes, Method] = {}
         self._thread = threading.Thread(target=self._poll, name="completion-queue", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Tag] = deque()
@@ -65,7 +65,7 @@ class QueueServer(grpc.aio.Server):
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, "Handler[Any, Any]"]) -> None:
         """Before the start."""
-        self._methods.update({f"/{service_name}/{name}": handler for name, handler in method_handlers.items()})
+        self._methods.update({f"/{service_name}/{name}".encode(): Method(handler) for name, handler in method_handlers.items()})
 
     def add_insecure_port(self, address: str) -> int:
         """Bind; 0 as port takes a free one. Returns the port; raises RuntimeError where it cannot be bound."""
@@ -132,23 +132,24 @@ class QueueServer(grpc.aio.Server):
             return
         with contextlib.suppress(ValueError):  # while it shuts down
             self._server.request_call(self._queue, self._queue, ARRIVAL)
-        handler = self._find(event)
-        if handler is None:
-            refuse(event, grpc.StatusCode.UNIMPLEMENTED, f"{event.call_details.method.decode(errors='replace')} is unknown here")
+        name = event.call_details.method
+        method = self._methods.get(name) or self._find(name, event.invocation_metadata)
+        if method is None:
+            refuse(event, grpc.StatusCode.UNIMPLEMENTED, f"{name.decode(errors='replace')} is unknown here")
             return
-        call = Call(event, handler, self._loop)
+        call = Call(event, method, self._loop)
         if call.open():
             self._tell(call)
 
-    def _find(self, event: Any) -> "Handler[Any, Any] | None":
-        name = event.call_details.method.decode(errors="replace")
-        handler = self._methods.get(name)
+    def _find(self, name: bytes, metadata: Any) -> Method | None:
+        details = CallDetails(name.decode(errors="replace"), metadata)
+        handler = next(filter(None, (generic.service(details) for generic in self._generic)), None)
         if handler is None:
-            details = CallDetails(name, event.invocation_metadata)
-            handler = next(filter(None, (generic.service(details) for generic in self._generic)), None)
-            if handler is not None and len(self._methods) < MOST_METHODS:
-                self._methods[name] = handler
-        return handler
+            return None
+        method = Method(handler)
+        if len(self._methods) < MOST_METHODS:
+            self._methods[name] = method
+        return method
 
     def _tell(self, tag: Tag) -> None:
         """Have the event loop go on with it, once for as many as come until it does."""

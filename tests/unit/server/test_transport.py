@@ -218,6 +218,15 @@ async def test_a_call_without_its_message_is_answered() -> None:
     assert "exactly one request message" in str(error.details())
 
 
+async def test_bytes_that_are_no_message_are_the_callers_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    handler = grpc.unary_unary_rpc_method_handler(echo, int, str)
+    async with serving_handlers("queue", {"Double": handler}) as (_, channel):
+        error = await failure(method(channel, "Double")(b"twelve"))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "6 bytes that are no message" in error.details()
+    assert not caplog.records
+
+
 async def test_streams_in_all_directions(kind: str) -> None:
     async def count(request: bytes, context: Any) -> AsyncIterator[bytes]:
         for index in range(int(request)):
