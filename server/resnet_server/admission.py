@@ -40,7 +40,7 @@ class Admission:
         With nothing queued or running only the plan's own figures can refuse: a model gone wrong must not lock the door
         for ever, since it learns from what it lets in.
         """
-        best = self._own(rows, max(1, backlog.engines), self.cost.at_best)
+        best = self.least(rows, backlog.engines)
         if best > remaining:
             raise UnreachableDeadlineError(f"the deadline leaves {1e3 * remaining:.1f} ms; {rows} rows take about {1e3 * best:.1f} ms")
         promised = self.seconds(rows, backlog)
@@ -51,6 +51,10 @@ class Admission:
             )
             raise LateError(text, expected - remaining)
         return promised
+
+    def least(self, rows: int, engines: int) -> float:
+        """Seconds for `rows` rows if all engines were idle."""
+        return self._own(rows, max(1, engines), self.cost.at_best)
 
     def kept(self, late: float) -> None:
         """Learn from one answer that came `late` seconds after its promise (negative: before)."""

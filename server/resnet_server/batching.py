@@ -175,7 +175,7 @@ class Batcher:
             wait = self._admission.seconds(count, self._backlog(priority)) if self._admission else 0.1
             raise QueueFullError(f"the queue holds {self._queue.rows} rows of at most {self.limits.max_queue}; try again later", wait)
         ticket = Ticket(rows, now, priority, self._loop.create_future())
-        ticket.promised = promised
+        ticket.deadline, ticket.promised = deadline, promised
         self._queue.add(ticket)
         self._wait.arrived(now)
         self._schedule()
@@ -210,11 +210,26 @@ class Batcher:
         self._scheduled = False
         while self._returned and not self._returned[0].wanted:
             self._returned.popleft()
+        self._give_up_late_ones()
         while self._returned or self._queue.rows:
             lane = self._free_lane()
             if lane is None or (not self._returned and self._holds_back()):
                 return
             self._start(lane, self._returned.popleft() if self._returned else self._next_batch(lane))
+
+    def _give_up_late_ones(self) -> None:
+        """Answer now, and do not compute, whom even idle engines could not answer in time any more."""
+        admission = self._admission
+        if admission is None or not self._queue.rows:
+            return
+        now, engines = self._clock.time(), sum(lane.engine.ready for lane in self._lanes)
+
+        def is_late(ticket: Ticket) -> bool:
+            return ticket.deadline is not None and now + admission.least(len(ticket.rows), engines) > ticket.deadline
+
+        for ticket in self._queue.drop_first(is_late):
+            ticket.fail(DeadlineError("the deadline cannot be met any more: the batches before this request took longer than predicted"))
+        self._note_drained()
 
     def _free_lane(self) -> _Lane | None:
         """An idle engine, or one that can have its next batch laid ready."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ class Ticket:
 
     __slots__ = (
         "batch_rows",
+        "deadline",
         "enqueued_at",
         "future",
         "logits",
@@ -50,6 +52,7 @@ class Ticket:
         self.unanswered = len(rows)
         self.started_at = 0.0
         self.batch_rows = 0
+        self.deadline: float | None = None
         self.promised: float | None = None
         self.logits: Logits | None = None
 
@@ -178,6 +181,19 @@ class RowQueue:
             for level in self._levels.values():
                 level.sweep()
             self._abandoned = 0
+
+    def drop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Remove from the head of each line those for whom it is too late, none of whose rows has been taken; return them."""
+        dropped = []
+        for level in self._levels.values():
+            for line in (level.small, level.large):
+                while line and (not line[0].queued or (not line[0].taken and hopeless(line[0]))):
+                    ticket = line.popleft()
+                    if ticket.queued:
+                        self._count(ticket.priority, -ticket.waiting)
+                        ticket.queued = False
+                        dropped.append(ticket)
+        return dropped
 
     def drop_all(self) -> list[Ticket]:
         """Empty the queue and return who waited."""

@@ -240,6 +240,34 @@ async def test_a_queued_request_is_answered_at_its_deadline_and_never_computed()
         assert (values_of(await running), values_of(await patient)) == ([1], [3])
 
 
+async def test_who_cannot_be_answered_in_time_any_more_is_told_so_before_the_next_batch_and_not_computed() -> None:
+    runner, clock = HeldEngine(), FakeClock()
+    async with batching([runner], clock, cost=CostModel(0.1, 0.1)) as batcher:
+        await ask(batcher, 1)
+        late, in_time, patient = await ask(batcher, 2, deadline=1.0), await ask(batcher, 3, deadline=1.2), await ask(batcher, 4)
+        await clock.advance(0.9)
+        assert not late.done()
+        await runner.release()
+        with pytest.raises(DeadlineError, match="cannot be met any more"):
+            await late
+        assert runner.batches == [[1], [3, 4]]
+        await runner.release()
+        assert (values_of(await in_time), values_of(await patient)) == ([3], [4])
+
+
+async def test_draining_ends_though_the_last_one_was_given_up() -> None:
+    runner, clock = HeldEngine(), FakeClock()
+    async with batching([runner], clock, cost=CostModel(0.1, 0.1)) as batcher:
+        await ask(batcher, 1)
+        late = await ask(batcher, 2, deadline=1.0)
+        draining = asyncio.create_task(batcher.drain())
+        await clock.advance(0.9)
+        await runner.release()
+        with pytest.raises(DeadlineError, match="cannot be met any more"):
+            await late
+        await asyncio.wait_for(draining, 5)
+
+
 async def test_a_deadline_in_the_past_is_refused_at_the_door() -> None:
     clock = FakeClock()
     async with batching([HeldEngine()], clock) as batcher:
