@@ -6,6 +6,7 @@ from resnet_server.admission import Admission
 from resnet_server.batching import Batcher, BatchReport, Limits, Watchers
 from resnet_server.clock import LoopClock
 from resnet_server.cost import CostModel
+from resnet_server.engines.device import CPU_PROVIDER
 from resnet_server.engines.interface import Engine
 from resnet_server.facts import Facts
 from resnet_server.metrics import Metrics
@@ -16,7 +17,8 @@ from resnet_server.settings import Settings
 def assemble(facts: Facts, engines: Sequence[Engine], settings: Settings, metrics: Metrics) -> ServedModel:
     """Put a batcher in front of warm engines."""
     plan = facts.plan
-    limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, plan.grain)
+    grain = plan.grain if facts.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
+    limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain)
     admission = Admission(CostModel(plan.fixed, plan.per_row), plan.batch)
     batcher = Batcher(engines, limits, LoopClock(), admission, watchers(facts.key, metrics))
     metrics.queue_rows.labels(*facts.key).set_function(lambda: batcher.queued_rows)

@@ -67,6 +67,7 @@ class HeldEngine:
     def __init__(self, depth: int = 1) -> None:
         self.depth = depth
         self.batches: list[list[int]] = []
+        self.alone: list[bool] = []
         self.extra_rows = 0
         self.held: deque[tuple[NDArray[np.float32], Callable[[Outcome], None]]] = deque()
         self.changed: Callable[[], None] = lambda: None
@@ -79,6 +80,7 @@ class HeldEngine:
         values = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
         assert len(values) == rows
         self.batches.append([int(value) for value in values[:, 0]])
+        self.alone.append(alone)
         self.held.append((values, done))
 
     async def release(self, error: ServingError | None = None, seconds: float = 0.0, begun: bool = True) -> None:
@@ -451,6 +453,27 @@ async def test_below_the_grain_one_engine_gathers_and_above_it_the_other_helps()
         assert (left.batches, right.batches) == ([[0]], [])
         await ask(batcher, 3)
         assert right.batches == [[1, 2, 3]]
+
+
+async def test_a_batch_is_alone_only_where_no_others_have_been_here_of_late() -> None:
+    engine = HeldEngine()
+    async with batching([engine]) as batcher:
+        for _ in range(2):
+            await ask(batcher, 1)
+            await engine.release()
+        assert engine.alone == [True, True]
+        for value in range(3):
+            await ask(batcher, value)
+        await engine.release()
+        await engine.release()
+        assert engine.alone[2:] == [True, False]  # the second found others waiting when it came
+        await ask(batcher, 1)
+        await engine.release()
+        assert engine.alone[4:] == [False]  # nobody else is here, but they were a moment ago
+        for _ in range(200):
+            await ask(batcher, 1)
+            await engine.release()
+        assert engine.alone[-1]
 
 
 async def test_a_given_delay_holds_a_batch_back_and_a_full_one_leaves() -> None:
