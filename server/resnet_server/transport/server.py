@@ -16,13 +16,14 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 
-from resnet_server.transport.call import NO_FLAGS, Awaited, Call, Method, Tag
+from resnet_server.transport.call import Awaited, Call, Method, Tag
 
 log = logging.getLogger(__name__)
 
 Handler = grpc.RpcMethodHandler
 ARRIVAL = object()
 MOST_METHODS = 1024
+MOST_TOLD = 4096
 
 
 class CallDetails(grpc.HandlerCallDetails):
@@ -43,8 +44,23 @@ class AllGone(Awaited):
         return True
 
 
+def unknown(name: bytes) -> Method:
+    """What answers a call of a method that is not here, without reading it."""
+
+    async def refuse(_: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{name.decode(errors='replace')} is unknown here")
+
+    return Method(grpc.stream_unary_rpc_method_handler(refuse))
+
+
 class QueueServer(grpc.aio.Server):
-    """To be made, started and stopped on one event loop. `options` are channel arguments."""
+    """To be made, started and stopped on one event loop. `options` are channel arguments.
+
+    With `most_told` messages that the event loop has not come to, no more calls are taken in until it has: the rest waits in gRPC's
+    core, whose flow control holds the callers back.
+    """
+
+    most_told = MOST_TOLD
 
     def __init__(self, options: Sequence[tuple[str, Any]] = ()) -> None:
         self._queue = cygrpc.CompletionQueue()
@@ -55,7 +71,7 @@ class QueueServer(grpc.aio.Server):
         self._thread = threading.Thread(target=self._poll, name="completion-queue", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Tag] = deque()
-        self._told = False
+        self._told = self._holds_back = False
         self._stopping = False
         self._stopped = asyncio.Event()
 
@@ -81,7 +97,7 @@ class QueueServer(grpc.aio.Server):
     async def start(self) -> None:
         """Take calls."""
         self._server.start()
-        self._server.request_call(self._queue, self._queue, ARRIVAL)
+        self._take_next()
         self._thread.start()
 
     async def stop(self, grace: float | None = None) -> None:
@@ -130,22 +146,24 @@ class QueueServer(grpc.aio.Server):
     def _arrived(self, event: Any) -> None:
         if not event.success:  # the server is shutting down
             return
-        with contextlib.suppress(ValueError):  # while it shuts down
-            self._server.request_call(self._queue, self._queue, ARRIVAL)
+        self._holds_back = len(self._inbox) >= self.most_told
+        if not self._holds_back:
+            self._take_next()
         name = event.call_details.method
         method = self._methods.get(name) or self._find(name, event.invocation_metadata)
-        if method is None:
-            refuse(event, grpc.StatusCode.UNIMPLEMENTED, f"{name.decode(errors='replace')} is unknown here")
-            return
         call = Call(event, method, self._loop)
         if call.open():
             self._tell(call)
 
-    def _find(self, name: bytes, metadata: Any) -> Method | None:
+    def _take_next(self) -> None:
+        with contextlib.suppress(ValueError):  # while it shuts down
+            self._server.request_call(self._queue, self._queue, ARRIVAL)
+
+    def _find(self, name: bytes, metadata: Any) -> Method:
         details = CallDetails(name.decode(errors="replace"), metadata)
         handler = next(filter(None, (generic.service(details) for generic in self._generic)), None)
         if handler is None:
-            return None
+            return unknown(name)
         method = Method(handler)
         if len(self._methods) < MOST_METHODS:
             self._methods[name] = method
@@ -162,11 +180,6 @@ class QueueServer(grpc.aio.Server):
         self._told = False  # first: what comes from here on tells again
         while self._inbox:
             self._inbox.popleft().proceed()
-
-
-def refuse(event: Any, code: grpc.StatusCode, details: str) -> None:
-    """Answer a call that no handler sees."""
-    event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), None)
-    head = cygrpc.SendInitialMetadataOperation((), NO_FLAGS)
-    status = cygrpc.SendStatusFromServerOperation((), code.value[0], details.encode(), NO_FLAGS)
-    event.call.start_server_batch((head, status), None)
+        if self._holds_back:  # the call that made it so has told, or will: this is not missed
+            self._holds_back = False
+            self._take_next()

@@ -23,14 +23,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def serving(kind: str, **unary: Behaviour) -> AsyncIterator[tuple[grpc.aio.Server, Any]]:
+async def serving(kind: str, **unary: Behaviour) -> AsyncIterator[tuple[Any, Any]]:
     """A server with these methods of service `test.Echo`, all unary, and a channel to it."""
     async with serving_handlers(kind, {name: grpc.unary_unary_rpc_method_handler(function) for name, function in unary.items()}) as both:
         yield both
 
 
 @asynccontextmanager
-async def serving_handlers(kind: str, handlers: dict[str, Any]) -> AsyncIterator[tuple[grpc.aio.Server, Any]]:
+async def serving_handlers(kind: str, handlers: dict[str, Any]) -> AsyncIterator[tuple[Any, Any]]:
     server = new_server(kind, OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -62,6 +62,24 @@ async def test_many_calls_at_once_each_get_their_own_answer(kind: str) -> None:
         messages = [index.to_bytes(4, "big") * (1 + index % 500) for index in range(4000)]  # gRPC cancels by lot from 1000 on
         answers = await asyncio.gather(*(method(channel, "Echo")(message, timeout=60) for message in messages))
     assert answers == messages
+
+
+async def test_a_loop_that_lags_holds_callers_back_and_serves_them_all_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QueueServer, "most_told", 3)
+    async with serving("queue", Echo=echo) as (server, channel):
+        waiting: list[int] = []
+        take = server._take_next
+
+        def counted() -> None:
+            waiting.append(len(server._inbox))
+            take()
+
+        server._take_next = counted
+        messages = [index.to_bytes(4, "big") for index in range(1000)]
+        assert await asyncio.gather(*(method(channel, "Echo")(message, timeout=60) for message in messages)) == messages
+        unknown = await asyncio.gather(*(failure(method(channel, "Nothing")(b"")) for _ in range(20)))
+        assert {error.code() for error in unknown} == {grpc.StatusCode.UNIMPLEMENTED}
+    assert max(waiting) < 3
 
 
 async def test_messages_pass_through_the_handlers_own_reader_and_writer(kind: str) -> None:
