@@ -1,6 +1,7 @@
 """A served model from its facts and its engines: the batcher between them, wired to the metrics."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from resnet_server.admission import Admission
 from resnet_server.batching import Batcher, BatchReport, Limits, Watchers
@@ -28,13 +29,14 @@ def assemble(facts: Facts, engines: Sequence[Engine], settings: Settings, metric
 def watchers(labels: tuple[str, str, str], metrics: Metrics) -> Watchers:
     """What the batcher tells, as metrics."""
     compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
-    error = metrics.prediction_error.labels(*labels)
+    error, queue = metrics.prediction_error.labels(*labels), metrics.queue_seconds.labels(*labels)
+    note = metrics.ledger.note
 
     def on_batch(report: BatchReport) -> None:
-        compute.observe(report.compute_seconds)
-        rows.observe(report.rows)
-        images.inc(report.rows)
+        note(compute.observe, report.compute_seconds)
+        note(rows.observe, report.rows)
+        note(images.inc, report.rows)
         if report.predicted_seconds is not None:
-            error.observe(abs(report.compute_seconds - report.predicted_seconds))
+            note(error.observe, abs(report.compute_seconds - report.predicted_seconds))
 
-    return Watchers(on_batch, metrics.queue_seconds.labels(*labels).observe)
+    return Watchers(on_batch, partial(note, queue.observe))

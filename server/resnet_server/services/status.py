@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Self, TypeAlias
 
 import grpc
-from prometheus_client import Counter, Histogram
 
 from resnet_server.errors import (
     DeadlineError,
@@ -51,8 +50,7 @@ class Border:
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
         self._metrics = metrics
         self._now = now
-        self._kept: dict[tuple[str, ...], tuple[Counter, ...]] = {}
-        self._timed: dict[tuple[str, ...], Histogram] = {}
+        self._kept: dict[tuple[str, str, str, str, str], Callable[[float], None]] = {}
 
     def call(self, method: str, context: Context) -> "Call":
         """Use as `async with border.call("ModelInfer", context) as call`; aborts the RPC on an error."""
@@ -80,16 +78,24 @@ class Border:
     def _count(self, call: "Call", status: str, reason: str) -> None:
         """Looking labels up costs more than counting: what was looked up is kept. Names that callers invent never get here."""
         key = (call.model, call.version, call.method, status, reason)
-        counters = self._kept.get(key)
-        if counters is None:
-            labels = key[:3]
-            requests = self._metrics.requests.labels(*labels, status)
-            rejects = (self._metrics.rejects.labels(*key[:2], reason),) if reason else ()
-            counters = self._kept[key] = (requests, *rejects)
-            self._timed[labels] = self._metrics.request_seconds.labels(*labels)
-        for counter in counters:
-            counter.inc()
-        self._timed[key[:3]].observe(self._now() - call.started)
+        count = self._kept.get(key)
+        if count is None:
+            count = self._kept[key] = self._counting(*key)
+        self._metrics.ledger.note(count, self._now() - call.started)
+
+    def _counting(self, model: str, version: str, method: str, status: str, reason: str) -> Callable[[float], None]:
+        """Counts one such call, given its seconds."""
+        counters = [self._metrics.requests.labels(model, version, method, status)]
+        if reason:
+            counters.append(self._metrics.rejects.labels(model, version, reason))
+        observe = self._metrics.request_seconds.labels(model, version, method).observe
+
+        def count(seconds: float) -> None:
+            for counter in counters:
+                counter.inc()
+            observe(seconds)
+
+        return count
 
     def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
         """The earlier of the gRPC deadline and a timeout in microseconds, less the answer's way back; None without either.
