@@ -70,7 +70,7 @@ def ask_grpc(url: str, call: Call) -> tuple[NDArray[np.float32], int]:
     with grpc.insecure_channel(url, options=OPTIONS) as channel:
         send: Any = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
         try:
-            answer: bytes = send(call.message, timeout=ANSWER_SECONDS, wait_for_ready=True)
+            answer: bytes = send(call.message, timeout=ANSWER_SECONDS)
         except grpc.RpcError as error:
             raise BenchError(f"void: {call.model}: a call to {url} failed: {status_of(error)}") from None
     return logits_of(answer), len(framed(answer))
