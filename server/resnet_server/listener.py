@@ -52,7 +52,7 @@ class Listener:
         classifier = ClassifierService(self._registry, border, self._decoders, settings.max_image_pixels, time.monotonic)
         add_ClassifierServicer_to_server(classifier, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        shown = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))  # type: ignore[attr-defined]
+        shown = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))  # type: ignore[attr-defined]  # no stubs
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, self._server)
 
     async def start(self) -> None:
