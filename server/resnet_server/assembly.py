@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from resnet_server.admission import Admission
-from resnet_server.batching import Batcher, BatchReport, Limits, Watchers
+from resnet_server.batch import BatchReport, Limits, Watchers
+from resnet_server.batching import Batcher
 from resnet_server.clock import LoopClock
 from resnet_server.cost import CostModel
 from resnet_server.engines.device import CPU_PROVIDER

@@ -2,98 +2,31 @@
 
 Work-conserving: for a batch time L(b) = a + c*b, taking what is queued the moment an engine is idle maximises throughput, and
 no timer is needed. Knows no network, no ONNX Runtime and no Prometheus; clock, timers and engines are injected.
+
+Requests come from event loops and from the thread that takes calls in (`Requester`), engines end on the event loop: one lock guards
+it all, and whoever waits is told after it is released.
 """
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
 from resnet_server.admission import Admission, Backlog
+from resnet_server.alarm import Alarm, Clock, Deadlines
+from resnet_server.batch import Batch, BatchReport, Limits, Watchers
 from resnet_server.engines.interface import Engine, Images, Logits, Outcome
 from resnet_server.errors import DeadlineError, EngineError, InvalidRequestError, ModelUnavailableError, QueueFullError, ServingError
-from resnet_server.queueing import NORMAL, PRIORITIES, Answer, Piece, RowQueue, Ticket
+from resnet_server.lanes import Lane, Lanes
+from resnet_server.queueing import NORMAL, PRIORITIES, Answer, RowQueue, Ticket
+from resnet_server.requesters import LoopRequester, Requester
 from resnet_server.waiting import WaitRule
 
 FADE = 0.99  # of the crowd with each request: from 16 rows at a time to one within about 300 requests
 
 
-class TimerHandle(Protocol):
-    """What `Clock.call_at` returns."""
-
-    def cancel(self) -> None:
-        """Do not call."""
-
-
-class Clock(Protocol):
-    """Time in seconds, and callbacks at a time; an asyncio event loop is one."""
-
-    def time(self) -> float:
-        """Now."""
-
-    def call_at(self, when: float, callback: Callable[[], object], /) -> TimerHandle:
-        """Call `callback` at time `when`."""
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """One batch that ran: rows, tickets, seconds of computing, and what the cost model had predicted (None: without one)."""
-
-    rows: int
-    tickets: int
-    compute_seconds: float
-    predicted_seconds: float | None
-
-
-@dataclass(eq=False)
-class _Batch:
-    pieces: list[Piece]
-    rows: int
-
-    def fail(self, error: ServingError) -> None:
-        for piece in self.pieces:
-            piece.ticket.fail(error)
-
-    @property
-    def wanted(self) -> bool:
-        """False once everybody has left."""
-        return not all(piece.ticket.future.done() for piece in self.pieces)
-
-
-@dataclass
-class _Lane:
-    """An engine and what it has been given."""
-
-    engine: Engine
-    running: int = 0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Rows of one request, of one batch, and of the queue; `max_delay` in seconds, None for the measured rule.
-
-    Below `grain` rows a batch is not worth an engine more while another one computes: handing it over would cost the front end,
-    which shares the cores, more than it saves.
-    """
-
-    max_request: int
-    max_batch: int
-    max_queue: int
-    max_delay: float | None = None
-    grain: int = 1
-
-
-@dataclass
-class Watchers:
-    """Called as things happen."""
-
-    on_batch: Callable[[BatchReport], None] = lambda _: None
-    on_wait: Callable[[float], None] = lambda _: None
-
-
 class Batcher:
-    """Owns the queue of one model and feeds its engines."""
+    """Owns the queue of one model and feeds its engines; to be made on the event loop where these end."""
 
     def __init__(
         self, engines: Sequence[Engine], limits: Limits, clock: Clock, admission: Admission | None = None, watchers: Watchers | None = None
@@ -104,18 +37,21 @@ class Batcher:
         self._watchers = watchers or Watchers()
         self._wait = WaitRule(admission.cost if admission else None, limits.max_delay)
         self._queue = RowQueue(limits.max_batch)
-        self._returned: deque[_Batch] = deque()
-        self._lanes = [_Lane(engine) for engine in engines]
-        self._running: set[_Batch] = set()
+        self._returned: deque[Batch] = deque()
+        self._lanes = Lanes(engines, limits.grain, limits.max_batch)
+        self._given: set[Batch] = set()
         self._running_rows = 0
         self._crowd = 0.0
         self._draining = False
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
-        self._timer: TimerHandle | None = None
+        self._lock = threading.Lock()
+        self._outcomes: list[tuple[Requester, Answer | ServingError]] = []
+        self._deadlines = Deadlines()
+        self._alarm = Alarm(clock, self._ring)
         for engine in engines:
-            engine.watch(self._schedule)
+            engine.watch(self._go_on)
 
     @property
     def queued_rows(self) -> int:
@@ -124,7 +60,7 @@ class Batcher:
 
     @property
     def running_rows(self) -> int:
-        """Rows given to engines and not answered."""
+        """Rows that engines have and have not ended."""
         return self._running_rows
 
     async def submit(self, rows: Images, deadline: float | None = None, priority: int = NORMAL) -> Answer:
@@ -133,38 +69,57 @@ class Batcher:
         Raises InvalidRequestError for a wrong number of rows or priority, QueueFullError, LateError where the deadline cannot be
         met, ModelUnavailableError while draining, DeadlineError at the deadline, EngineError or EngineDiedError.
         """
-        ticket = self._admit(rows, deadline, priority)
-        timer = None if deadline is None else self._clock.call_at(deadline, lambda: self._expire(ticket))
+        requester = LoopRequester()
+        ticket = self.enqueue(rows, deadline, priority, requester)
         try:
-            return await ticket.future
+            return await requester.future
         finally:
-            if timer is not None:
-                timer.cancel()
-            if ticket.queued:
-                self._queue.remove(ticket)
-                self._note_drained()
+            self.leave(ticket)
+
+    def enqueue(self, rows: Images, deadline: float | None, priority: int, requester: Requester) -> Ticket:
+        """What `submit` does, from the thread where `requester` lives, who is told the outcome unless this raises."""
+        with self._lock:
+            ticket = self._admit(rows, deadline, priority, requester)
+            soon = not self._scheduled and self._free_lane() is not None
+            if soon:
+                self._scheduled = True
+        if soon:
+            requester.defer(self._dispatch_scheduled)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> bool:
+        """Nobody waits for it any more: what still waits is not computed, and nobody is told. False if it was over before."""
+        with self._lock:
+            left = self._close(ticket)
+            if left:
+                self._unqueue(ticket)
+        return left
 
     async def drain(self) -> None:
         """Take nothing new, finish what is queued and running, and stop."""
-        self._draining = True
-        if self._queue.rows or self._running_rows:
-            await self._drained.wait()
+        with self._lock:
+            self._draining = True
+            self._note_drained()
+        await self._drained.wait()
         await self.close()
 
     async def close(self) -> None:
         """Stop now; what still waits or runs is answered UNAVAILABLE."""
-        self._draining = True
-        self._lanes.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-        error = ModelUnavailableError("the server is shutting down")
-        for batch in (*self._running, *self._returned):
-            batch.fail(error)
-        self._running.clear()
-        for ticket in self._queue.drop_all():
-            ticket.fail(error)
+        with self._lock:
+            self._draining = True
+            self._lanes.clear()
+            error = ModelUnavailableError("the server is shutting down")
+            for batch in (*self._given, *self._returned):
+                for piece in batch.pieces:
+                    self._end(piece.ticket, error)
+            self._given.clear()
+            for ticket in self._queue.drop_all():
+                self._end(ticket, error)
+            self._alarm.cancel()
+            outcomes = self._take_outcomes()
+        tell(outcomes)
 
-    def _admit(self, rows: Images, deadline: float | None, priority: int) -> Ticket:
+    def _admit(self, rows: Images, deadline: float | None, priority: int, requester: Requester) -> Ticket:
         now = self._clock.time()
         count = len(rows)
         self._check(count, priority)
@@ -177,12 +132,14 @@ class Batcher:
         if self._queue.rows + count > self.limits.max_queue:
             wait = self._admission.seconds(count, self._backlog(priority)) if self._admission else 0.1
             raise QueueFullError(f"the queue holds {self._queue.rows} rows of at most {self.limits.max_queue}; try again later", wait)
-        ticket = Ticket(rows, now, priority, self._loop.create_future())
+        ticket = Ticket(rows, now, priority, requester)
         ticket.deadline, ticket.promised = deadline, promised
         self._queue.add(ticket)
+        if deadline is not None:
+            self._deadlines.add(ticket)
+            self._alarm.set(deadline)
         self._wait.arrived(now)
         self._crowd = max(self._rows_here(), FADE * self._crowd)
-        self._schedule()
         return ticket
 
     def _check(self, count: int, priority: int) -> None:
@@ -194,26 +151,57 @@ class Batcher:
             raise ModelUnavailableError("the server is shutting down")
 
     def _backlog(self, priority: int) -> Backlog:
-        return Backlog(self._queue.rows_before(priority), self._running_rows, sum(lane.engine.ready for lane in self._lanes))
+        return Backlog(self._queue.rows_before(priority), self._running_rows, self._lanes.engines)
 
-    def _expire(self, ticket: Ticket) -> None:
-        """Answer at the deadline. Rows that wait are never computed; those that run are, and nobody waits for them."""
-        where = "queued" if ticket.waiting == len(ticket.rows) else "computed"
-        ticket.fail(DeadlineError(f"the deadline passed while the request was {where}"))
+    def _end(self, ticket: Ticket, outcome: Answer | ServingError) -> None:
+        """Have its requester told once the lock is released, unless it is over: a neighbour that left must not strand the others."""
+        requester = ticket.requester
+        if requester is not None and self._close(ticket):
+            self._outcomes.append((requester, outcome))
+
+    def _close(self, ticket: Ticket) -> bool:
+        """Let it be over; False if it was."""
+        if ticket.over:
+            return False
+        ticket.over, ticket.requester = True, None
+        if ticket.deadline is not None:
+            self._deadlines.forget()
+        return True
+
+    def _unqueue(self, ticket: Ticket) -> None:
         if ticket.queued:
             self._queue.remove(ticket)
             self._note_drained()
 
-    def _schedule(self) -> None:
-        """Dispatch soon, once the calls that came together with this one are queued, too."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._dispatch)
+    def _take_outcomes(self) -> list[tuple[Requester, Answer | ServingError]]:
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _ring(self) -> None:
+        """Answer at the deadline. Rows that wait are never computed; those that run are, and nobody waits for them."""
+        with self._lock:
+            for ticket in self._deadlines.passed(self._clock.time()):
+                where = "queued" if ticket.waiting == len(ticket.rows) else "computed"
+                self._end(ticket, DeadlineError(f"the deadline passed while the request was {where}"))
+                self._unqueue(ticket)
+            self._alarm.set(self._deadlines.earliest)
+        self._go_on()
+
+    def _dispatch_scheduled(self) -> None:
+        self._scheduled = False  # first: whoever comes from here on schedules anew
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Give the engines what is worth giving."""
+        with self._lock:
+            self._dispatch()
+            outcomes = self._take_outcomes()
+        tell(outcomes)
 
     def _dispatch(self) -> None:
-        self._scheduled = False
-        while self._returned and not self._returned[0].wanted:
+        while self._returned and self._returned[0].requester() is None:
             self._returned.popleft()
+            self._note_drained()
         self._give_up_late_ones()
         while self._returned or self._queue.rows:
             lane = self._free_lane()
@@ -226,66 +214,43 @@ class Batcher:
         admission = self._admission
         if admission is None or not self._queue.rows:
             return
-        now, engines = self._clock.time(), sum(lane.engine.ready for lane in self._lanes)
+        now, engines = self._clock.time(), self._lanes.engines
 
         def is_late(ticket: Ticket) -> bool:
             return ticket.deadline is not None and now + admission.least(len(ticket.rows), engines) > ticket.deadline
 
         for ticket in self._queue.drop_first(is_late):
-            ticket.fail(DeadlineError("the deadline cannot be met any more: the batches before this request took longer than predicted"))
+            text = "the deadline cannot be met any more: the batches before this request took longer than predicted"
+            self._end(ticket, DeadlineError(text))
         self._note_drained()
 
-    def _free_lane(self) -> _Lane | None:
-        """An idle engine, or one that can have its next batch laid ready."""
-        best = min((lane for lane in self._lanes if lane.engine.ready), key=lambda lane: lane.running, default=None)
-        if best is None or best.running >= best.engine.depth:
-            return None
-        if self._returned or not self._running_rows:
-            return best
-        return best if self._queue.rows >= self._worth(best) else None
-
-    def _worth(self, lane: _Lane) -> int:
-        """Rows from which a batch is worth giving to a lane: a grain to an idle one, an even share to lie ready at one that computes."""
-        return self._between(self._rows_here() // self._places()) if lane.running else self.limits.grain
-
-    def _share(self, lane: _Lane) -> int:
-        """Rows of a lane's next batch, were all that are here spread evenly: over the engines, or over their places where one computes.
-
-        Of what still waits alone the share would become smaller with each batch: 8 rows would go as 4, 2, 1 and 1.
-        """
-        parts = self._places() if lane.running else sum(other.engine.ready for other in self._lanes)
-        return self._between(-(-self._rows_here() // parts))
+    def _free_lane(self) -> Lane | None:
+        lane = self._lanes.free()
+        if lane is None or self._returned or not self._running_rows:
+            return lane
+        return lane if self._queue.rows >= self._lanes.worth(lane, self._rows_here()) else None
 
     def _rows_here(self) -> int:
         return self._queue.rows + self._running_rows
 
-    def _places(self) -> int:
-        return sum(lane.engine.depth for lane in self._lanes if lane.engine.ready)
-
-    def _between(self, rows: int) -> int:
-        return min(self.limits.max_batch, max(self.limits.grain, rows))
-
     def _holds_back(self) -> bool:
         if self._queue.rows >= self.limits.max_batch:
             return False
-        now = self._clock.time()
         leaves = self._wait.leaves_at(self._queue.rows, self._queue.oldest)
-        if leaves <= now:
+        if leaves <= self._clock.time():
             return False
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._clock.call_at(leaves, self._schedule)
+        self._alarm.set(leaves)
         return True
 
-    def _next_batch(self, lane: _Lane) -> _Batch:
-        pieces = self._queue.take(self._share(lane))
-        return _Batch(pieces, sum(piece.stop - piece.start for piece in pieces))
+    def _next_batch(self, lane: Lane) -> Batch:
+        pieces = self._queue.take(self._lanes.share(lane, self._rows_here()))
+        return Batch(pieces, sum(piece.stop - piece.start for piece in pieces))
 
-    def _start(self, lane: _Lane, batch: _Batch) -> None:
+    def _start(self, lane: Lane, batch: Batch) -> None:
         now = self._clock.time()
         alone = not self._queue.rows and not self._running_rows and self._crowd < batch.rows + 1
         lane.running += 1
-        self._running.add(batch)
+        self._given.add(batch)
         self._running_rows += batch.rows
         for piece in batch.pieces:
             if piece.start == 0:
@@ -294,27 +259,45 @@ class Batcher:
         parts = [piece.ticket.rows[piece.start : piece.stop] for piece in batch.pieces]
         lane.engine.start(parts, batch.rows, alone, lambda outcome: self._finished(lane, batch, outcome))
 
-    def _finished(self, lane: _Lane, batch: _Batch, outcome: Outcome) -> None:
-        if batch not in self._running:  # closed in the meantime
-            return
-        lane.running -= 1
-        self._running.remove(batch)
-        self._running_rows -= batch.rows
+    def _finished(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:
+        """The engine first; the answers after, where those who asked live."""
+        with self._lock:
+            if batch not in self._given:  # closed in the meantime
+                return
+            lane.running -= 1
+            self._running_rows -= batch.rows
+            if not outcome.begun:
+                self._given.remove(batch)
+                self._returned.append(batch)
+            if self._queue.rows or self._returned:
+                self._dispatch()
+            requester = batch.requester()
+            outcomes = self._take_outcomes()
+        tell(outcomes)
         if not outcome.begun:
-            self._returned.append(batch)
-        if self._queue.rows or self._returned:
-            self._dispatch()  # the engine first, the answers after
-        if outcome.error is not None:
-            if outcome.begun:
-                self._fail(batch, outcome.error)
-        elif outcome.logits is None or len(outcome.logits) != batch.rows:
-            found = 0 if outcome.logits is None else len(outcome.logits)
-            self._fail(batch, EngineError(f"the engine answered {found} rows for {batch.rows}"))
+            return
+        if requester is None:
+            self._conclude(batch, outcome)
         else:
-            self._answer(batch, outcome.logits, outcome.seconds)
-        self._note_drained()
+            requester.post(lambda: self._conclude(batch, outcome))
 
-    def _answer(self, batch: _Batch, logits: Logits, seconds: float) -> None:
+    def _conclude(self, batch: Batch, outcome: Outcome) -> None:
+        with self._lock:
+            if batch not in self._given:
+                return
+            self._given.remove(batch)
+            if outcome.error is not None:
+                self._fail(batch, outcome.error)
+            elif outcome.logits is None or len(outcome.logits) != batch.rows:
+                found = 0 if outcome.logits is None else len(outcome.logits)
+                self._fail(batch, EngineError(f"the engine answered {found} rows for {batch.rows}"))
+            else:
+                self._answer(batch, outcome.logits, outcome.seconds)
+            self._note_drained()
+            outcomes = self._take_outcomes()
+        tell(outcomes)
+
+    def _answer(self, batch: Batch, logits: Logits, seconds: float) -> None:
         now = self._clock.time()
         predicted = None
         if self._admission is not None:
@@ -322,18 +305,26 @@ class Batcher:
             self._admission.cost.observe(batch.rows, seconds)
         offset = 0
         for piece in batch.pieces:
-            end = offset + piece.stop - piece.start
-            piece.ticket.answer(piece.start, logits[offset:end], batch.rows, now)
+            ticket, end = piece.ticket, offset + piece.stop - piece.start
+            answer = ticket.answer(piece.start, logits[offset:end], batch.rows, now)
             offset = end
-            if piece.ticket.promised is not None and not piece.ticket.unanswered and self._admission is not None:
-                self._admission.kept(now - piece.ticket.promised)
+            if answer is not None:
+                if ticket.promised is not None and self._admission is not None:
+                    self._admission.kept(now - ticket.promised)
+                self._end(ticket, answer)
         self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), seconds, predicted))
 
-    def _fail(self, batch: _Batch, error: ServingError) -> None:
+    def _fail(self, batch: Batch, error: ServingError) -> None:
         for piece in batch.pieces:
-            piece.ticket.fail(error)
+            self._end(piece.ticket, error)
             self._queue.remove(piece.ticket)
 
     def _note_drained(self) -> None:
-        if self._draining and not self._queue.rows and not self._running_rows and not self._returned:
-            self._drained.set()
+        if self._draining and not self._queue.rows and not self._given and not self._returned:
+            self._loop.call_soon_threadsafe(self._drained.set)
+
+
+def tell(outcomes: list[tuple[Requester, Answer | ServingError]]) -> None:
+    """Each its own; without the lock, since telling takes its time."""
+    for requester, outcome in outcomes:
+        requester.settle(outcome)

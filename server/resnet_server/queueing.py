@@ -1,6 +1,5 @@
 """The queue of rows: priorities first, then in order, with large requests in pieces so that small ones never wait behind them."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_server.engines.interface import Images, Logits
-from resnet_server.errors import ServingError
+from resnet_server.requesters import Requester
 
 HIGH, NORMAL, LOW = 1, 2, 3
 PRIORITIES = (HIGH, NORMAL, LOW)
@@ -25,28 +24,30 @@ class Answer:
 
 
 class Ticket:
-    """Rows waiting for an answer. It resolves once; whoever waits may leave at any time."""
+    """Rows waiting for an answer. Once they are `over`, answered or left by whoever waited, they have no `requester` any more."""
 
     __slots__ = (
         "batch_rows",
         "deadline",
         "enqueued_at",
-        "future",
         "logits",
+        "over",
         "priority",
         "promised",
         "queued",
+        "requester",
         "rows",
         "started_at",
         "taken",
         "unanswered",
     )
 
-    def __init__(self, rows: Images, enqueued_at: float, priority: int, future: "asyncio.Future[Answer]") -> None:
+    def __init__(self, rows: Images, enqueued_at: float, priority: int, requester: Requester) -> None:
         self.rows = rows
         self.enqueued_at = enqueued_at
         self.priority = priority
-        self.future = future
+        self.requester: Requester | None = requester
+        self.over = False
         self.queued = True
         self.taken = 0
         self.unanswered = len(rows)
@@ -61,27 +62,18 @@ class Ticket:
         """Rows not yet in a batch."""
         return len(self.rows) - self.taken if self.queued else 0
 
-    def answer(self, start: int, logits: Logits, batch_rows: int, now: float) -> None:
-        """Take the logits of the rows from `start`; resolve once all are there and somebody still waits."""
+    def answer(self, start: int, logits: Logits, batch_rows: int, now: float) -> Answer | None:
+        """Take the logits of the rows from `start`; the answer once all are there."""
         self.unanswered -= len(logits)
         self.batch_rows = max(self.batch_rows, batch_rows)
-        if self.logits is None:
-            if not self.unanswered:
-                self._resolve(logits, now)
-                return
+        if self.logits is None and self.unanswered:
             self.logits = np.empty((len(self.rows), logits.shape[1]), np.float32)
-        self.logits[start : start + len(logits)] = logits
-        if not self.unanswered:
-            self._resolve(self.logits, now)
-
-    def _resolve(self, logits: Logits, now: float) -> None:
-        if not self.future.done():  # a neighbour that left must not strand the others
-            self.future.set_result(Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at))
-
-    def fail(self, error: ServingError) -> None:
-        """Resolve with an error, unless resolved or abandoned."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if self.logits is not None:
+            self.logits[start : start + len(logits)] = logits
+            logits = self.logits
+        if self.unanswered:
+            return None
+        return Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at)
 
 
 @dataclass(frozen=True)

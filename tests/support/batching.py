@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 from numpy.typing import NDArray
 from resnet_server.admission import Admission
-from resnet_server.batching import Batcher, BatchReport, Limits, Watchers
+from resnet_server.batch import BatchReport, Limits, Watchers
+from resnet_server.batching import Batcher
 from resnet_server.cost import CostModel
 from resnet_server.engines.interface import Images, Outcome
 from resnet_server.errors import (

@@ -27,6 +27,7 @@ class InProcessEngine:
         self._slot = spec.blank()
         self._thread = ThreadPoolExecutor(1, "engine")
         self._compute: Compute | None = None
+        self._loop = asyncio.get_running_loop()
 
     async def open(self) -> None:
         """Open the sessions and warm every bucket; raise EngineError if that fails."""
@@ -42,8 +43,7 @@ class InProcessEngine:
 
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
         """See `Engine.start`."""
-        loop = asyncio.get_running_loop()
-        self._thread.submit(lambda: loop.call_soon_threadsafe(done, self._run(parts, rows, alone)))
+        self._thread.submit(lambda: self._loop.call_soon_threadsafe(done, self._run(parts, rows, alone)))
 
     def _run(self, parts: Sequence[Images], rows: int, alone: bool) -> Outcome:
         try:

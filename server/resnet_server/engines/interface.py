@@ -74,7 +74,10 @@ class Engine(Protocol):
         """False while it starts, or starts again."""
 
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
-        """Compute UINT8 [rows, h, w, 3], given in parts, and call `done` on the event loop; `alone`: nothing else runs or waits."""
+        """Compute UINT8 [rows, h, w, 3], given in parts, and call `done` on the event loop, never at once; may come from any thread.
+
+        `alone`: nothing else runs or waits.
+        """
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` on the event loop whenever `ready` has turned true."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from resnet_server.engines.slots import IDLE, Slots, allocate
 from resnet_server.errors import EngineDiedError, EngineError
 
 
+def died(begun: bool) -> Outcome:
+    """Of a batch whose engine is gone."""
+    return Outcome(error=EngineDiedError("the engine's process ended while it computed; try again"), begun=begun)
+
+
 @dataclass
 class _Order:
     slot: int
@@ -23,7 +29,10 @@ class _Order:
 
 
 class EngineLink:
-    """An engine as the batcher sees it; whoever owns the process connects it, and again after each restart."""
+    """An engine as the batcher sees it; whoever owns the process connects it, and again after each restart.
+
+    Batches may be started on any thread, one at a time; all else happens on the event loop.
+    """
 
     depth = wire.DEPTH
 
@@ -36,6 +45,7 @@ class EngineLink:
         self._changed: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
+        self._lock = threading.Lock()  # of an order that is given while the socket is lost
 
     @property
     def ready(self) -> bool:
@@ -51,30 +61,36 @@ class EngineLink:
         if self._socket is not None:  # the end of the old one has not been read yet
             self._lost()
         ours.setblocking(False)
-        self._slots.running = IDLE
-        self._socket = ours
+        with self._lock:
+            self._slots.running = IDLE
+            self._socket = ours
         self._loop.add_reader(ours.fileno(), self._read)
         self._changed()
 
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
         """See `Engine.start`."""
-        order = _Order(self._free.pop(), rows, done)
-        if len(parts) == 1:
-            self._slots.images[order.slot][:rows] = parts[0]
-        else:
-            np.concatenate(parts, out=self._slots.images[order.slot][:rows])
-        self._orders.append(order)
-        try:
-            if self._socket is None:
-                raise OSError
-            self._socket.send(wire.ORDER.pack(order.slot, rows, alone))
-        except OSError:
-            self._loop.call_soon(self._lost)  # it has just died
+        with self._lock:
+            order = _Order(self._free.pop(), rows, done)
+            images = self._slots.images[order.slot][:rows]
+            if len(parts) == 1:
+                images[:] = parts[0]
+            else:
+                np.concatenate(parts, out=images)
+            self._orders.append(order)
+            try:
+                if self._socket is None:
+                    raise OSError
+                self._socket.send(wire.ORDER.pack(order.slot, rows, alone))
+            except OSError:  # it has just died, which is read next
+                self._orders.pop()
+                self._free.append(order.slot)
+                self._loop.call_soon_threadsafe(done, died(begun=False))
 
     def close_link(self) -> None:
         """Let go of socket and memory; what still runs is not waited for."""
         self._changed = lambda: None
-        self._hang_up()
+        with self._lock:
+            self._hang_up()
         self._slots.close()
         os.close(self.memory)
 
@@ -103,13 +119,13 @@ class EngineLink:
 
     def _lost(self) -> None:
         """Give every batch back: the one that ran fails, those that lay ready can run elsewhere."""
-        self._hang_up()
-        running, orders = self._slots.running, list(self._orders)
-        self._orders.clear()
-        self._free = list(range(wire.DEPTH))
+        with self._lock:
+            self._hang_up()
+            running, orders = self._slots.running, list(self._orders)
+            self._orders.clear()
+            self._free = list(range(wire.DEPTH))
         for order in orders:
-            error = EngineDiedError("the engine's process ended while it computed; try again")
-            order.done(Outcome(error=error, begun=order.slot == running))
+            order.done(died(begun=order.slot == running))
 
     def _hang_up(self) -> None:
         if self._socket is not None:

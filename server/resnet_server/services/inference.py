@@ -13,7 +13,10 @@ from resnet_server.errors import ModelNotFoundError, ModelUnavailableError
 from resnet_server.parameters import read_parameters
 from resnet_server.recognition import Checked, Recogniser, parse
 from resnet_server.registry import Registry, ServedModel
+from resnet_server.services.direct import DirectInference
 from resnet_server.services.status import Border, Call, Context
+from resnet_server.transport.call import Call as DirectContext
+from resnet_server.transport.server import QueueServer
 
 EXTENSIONS = ("binary_tensor_data", "classification", "parameters")
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -30,7 +33,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         self._recogniser = Recogniser()
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register all methods; ModelInfer's messages stay in serialised form."""
+        """Register all methods; ModelInfer's messages stay in serialised form, and where the server can do it, it is direct."""
         handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(self.ModelInfer)}
         for method in SERVICE.methods:
             if method.name not in handlers:
@@ -38,6 +41,8 @@ class InferenceService(GRPCInferenceServiceServicer):
                 behaviour = getattr(self, method.name)
                 handlers[method.name] = grpc.unary_unary_rpc_method_handler(behaviour, reads.FromString, writes.SerializeToString)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        if isinstance(server, QueueServer):
+            server.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self.infer_directly)
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True while the process answers."""
@@ -71,14 +76,27 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def ModelInfer(self, message: bytes, context: Context) -> bytes:  # type: ignore[override]  # both serialised
         """Compute one request, both messages in serialised form; see `codec` for what is checked."""
         async with self._border.call("ModelInfer", context) as call:
-            self._registry.check_open()
-            checked, rows = self._recogniser.recognise(message) or self._read(message, call)
-            model, parameters = checked.model, checked.parameters
-            call.model, call.version = model.name, model.version
-            deadline = self._border.deadline(context, parameters.timeout_us)
-            answer = await model.infer(rows, deadline, parameters.priority)
-            return self._encoder(model).encode(checked.identity, answer.logits, checked.top_k)
+            checked, rows = self._understand(message, call)
+            deadline = self._border.deadline(context, checked.parameters.timeout_us)
+            answer = await checked.model.infer(rows, deadline, checked.parameters.priority)
+            return self._encoder(checked.model).encode(checked.identity, answer.logits, checked.top_k)
         raise AssertionError("unreachable: the border aborts")
+
+    def infer_directly(self, message: bytes, context: DirectContext) -> None:
+        """What `ModelInfer` does, without an event loop."""
+        call = self._border.call("ModelInfer", context)
+        try:
+            checked, rows = self._understand(message, call)
+            deadline = self._border.deadline(context, checked.parameters.timeout_us)
+            DirectInference(self._border, call, context, checked, self._encoder(checked.model)).begin(rows, deadline)
+        except Exception as error:
+            context.refuse(*self._border.refusal(call, error))
+
+    def _understand(self, message: bytes, call: Call) -> tuple[Checked, Images]:
+        self._registry.check_open()
+        checked, rows = self._recogniser.recognise(message) or self._read(message, call)
+        call.model, call.version = checked.model.name, checked.model.version
+        return checked, rows
 
     def _read(self, message: bytes, call: Call) -> tuple[Checked, Images]:
         request = parse(message)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import grpc
 
@@ -44,6 +44,14 @@ WAY_BACK_SECONDS, WAY_BACK_SHARE = 0.002, 0.05
 """Kept free before a deadline, the lesser of the two: an answer must be with its caller by then, not only leave."""
 
 
+class Refusal(NamedTuple):
+    """How a call ends that is not answered."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str], ...] = ()
+
+
 class Border:
     """Wraps a method's body: maps its errors, times and counts it."""
 
@@ -58,18 +66,28 @@ class Border:
 
     async def failed(self, call: "Call", error: BaseException) -> None:
         """Count what went wrong, and abort the RPC with the status for it; cancellation and Ctrl-C go on."""
-        if isinstance(error, ServingError):
-            code, reason = STATUS[type(error)]
-            self._count(call, code.name, reason)
-            if isinstance(error, OverloadError):
-                call.context.set_trailing_metadata(((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
-            await call.context.abort(code, str(error))
-        elif isinstance(error, asyncio.CancelledError):
-            self._count(call, grpc.StatusCode.CANCELLED.name, "cancelled")
+        if isinstance(error, asyncio.CancelledError):
+            self.left(call)
         elif isinstance(error, Exception):
+            refusal = self.refusal(call, error)
+            call.context.set_trailing_metadata(refusal.trailing_metadata)
+            await call.context.abort(refusal.code, refusal.details)
+
+    def refusal(self, call: "Call", error: Exception) -> "Refusal":
+        """Count what went wrong, and say how the call ends."""
+        if not isinstance(error, ServingError):
             self._count(call, grpc.StatusCode.INTERNAL.name, "internal")
             log.error("%s failed", call.method, exc_info=error)
-            await call.context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
+            return Refusal(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
+        code, reason = STATUS[type(error)]
+        self._count(call, code.name, reason)
+        if isinstance(error, OverloadError):
+            return Refusal(code, str(error), ((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
+        return Refusal(code, str(error))
+
+    def left(self, call: "Call") -> None:
+        """Count a caller who did not wait."""
+        self._count(call, grpc.StatusCode.CANCELLED.name, "cancelled")
 
     def answered(self, call: "Call") -> None:
         """Count before the answer leaves, so that a caller who then looks at the metrics finds itself there."""

@@ -2,6 +2,8 @@
 
 A call's operations are started in batches; each has a tag, which the completion queue gives back on its thread when the batch is
 done (`completed`), and the event loop sees right after (`proceed`), if the tag says so.
+
+Handlers are coroutines on the event loop; a direct one is a function that the queue's thread calls, and that answers by itself.
 """
 
 import asyncio
@@ -23,11 +25,12 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Method:
-    """A handler, taken apart once."""
+    """A handler, taken apart once; `direct`: one that the queue's thread calls with the message and the call."""
 
-    __slots__ = ("behaviour", "reads", "streams_in", "streams_out", "writes")
+    __slots__ = ("behaviour", "direct", "reads", "streams_in", "streams_out", "writes")
 
-    def __init__(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> None:
+    def __init__(self, handler: "grpc.RpcMethodHandler[Any, Any]", direct: bool = False) -> None:
+        self.direct = direct
         self.streams_in, self.streams_out = handler.request_streaming, handler.response_streaming
         self.reads, self.writes = handler.request_deserializer, handler.response_serializer
         if self.streams_in:
@@ -35,6 +38,18 @@ class Method:
         else:
             behaviour = handler.unary_stream if self.streams_out else handler.unary_unary
         self.behaviour: Callable[[Any, Any], Any] = behaviour
+
+
+class Home(Protocol):
+    """The server of a call, as the call sees it."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def is_here(self) -> bool:
+        """True on the queue's thread."""
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Do `work` once no event is at hand any more; on the queue's thread only."""
 
 
 class Tag(Protocol):
@@ -77,22 +92,49 @@ class Closed:
 
     def completed(self, event: Any) -> bool:
         """True if the caller left, or its deadline passed, before it had the status."""
-        return bool(event.batch_operations[0].cancelled())
+        left = bool(event.batch_operations[0].cancelled())
+        if left and self._call.is_direct:
+            self._call.left()
+            return False
+        return left
 
     def proceed(self) -> None:
         """See `Tag.proceed`."""
         self._call.left()
 
 
-class Call(grpc.aio.ServicerContext[Any, Any]):
-    """A call of a method. Made on the queue's thread; from `proceed` on it belongs to the event loop."""
+class Posted:
+    """Work for the queue's thread, done when its tag comes out of the queue."""
 
-    def __init__(self, event: Any, method: Method, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+
+    def completed(self, event: Any) -> bool:
+        """See `Tag.completed`."""
+        self._work()
+        return False
+
+    def proceed(self) -> None:
+        """Never asked for."""
+
+
+class Call(grpc.aio.ServicerContext[Any, Any]):
+    """A call of a method. Made on the queue's thread; from `proceed` on it belongs to the event loop, unless its method is direct.
+
+    What a direct handler uses, on any thread: `answer` or `refuse`, once; `time_remaining`; `post` and `defer`; and `on_left`,
+    called on the queue's thread if the caller leaves before.
+    """
+
+    def __init__(self, event: Any, method: Method, home: Home) -> None:
         self._call = event.call
         self._deadline: float = event.call_details.deadline
         self._metadata = event.invocation_metadata
         self._method = method
-        self._loop = loop
+        self._home = home
+        self._loop = home.loop
+        self.on_left: Callable[[], None] | None = None
         self._message: bytes | None = None
         self._task: asyncio.Task[None] | None = None
         self._headed = self._answered = self._left = False
@@ -111,8 +153,50 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def completed(self, event: Any) -> bool:
         """Take the one request message."""
-        self._message = event.batch_operations[0].message()
+        message = event.batch_operations[0].message()
+        if self._method.direct:
+            self._run_directly(message)
+            return False
+        self._message = message
         return True
+
+    @property
+    def is_direct(self) -> bool:
+        """True if the queue's thread runs it."""
+        return self._method.direct
+
+    def _run_directly(self, message: bytes | None) -> None:
+        if self._left:
+            return
+        if message is None:
+            self.refuse(grpc.StatusCode.UNIMPLEMENTED, NONE_RECEIVED)
+            return
+        try:
+            self._method.behaviour(message, self)
+        except Exception as error:
+            self._failed(error)
+
+    def answer(self, message: bytes) -> None:
+        """Send it with the status OK; nothing where the caller has left."""
+        self.on_left = None  # it refers to whoever refers to this call
+        self._finish(message)
+
+    def refuse(self, code: grpc.StatusCode, details: str, trailing_metadata: Metadata = ()) -> None:
+        """Send a status that is not OK."""
+        self.on_left = None
+        self._trailing = trailing_metadata
+        self._give_up(code, details)
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Do `work` on the queue's thread: now, if this is it, and soon otherwise."""
+        if self._home.is_here():
+            work()
+        else:
+            self._call.start_server_batch((), Posted(work))  # no operations: done at once, and its tag is in the queue
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """See `Home.defer`."""
+        self._home.defer(work)
 
     def proceed(self) -> None:
         """Run the handler."""
@@ -122,6 +206,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def left(self) -> None:
         """Nobody waits for the answer any more."""
         self._left = True
+        on_left, self.on_left = self.on_left, None
+        if on_left is not None:
+            on_left()
         if self._task is not None:
             self._task.cancel()
 
@@ -143,8 +230,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         except asyncio.CancelledError:
             self._give_up(grpc.StatusCode.CANCELLED, "the server gave the call up")
         except Exception as error:
-            log.exception("a handler failed")
-            self._give_up(grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}; the server's log has more")
+            self._failed(error)
         finally:
             self._task = None  # it refers to this call
             for callback in self._on_done:
@@ -187,6 +273,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         code, details = self._code.value[0], self._details.encode()
         operations.append(cygrpc.SendStatusFromServerOperation(self._trailing, code, details, NO_FLAGS))
         self._call.start_server_batch(operations, None)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a handler failed", exc_info=error)
+        self._give_up(grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}; the server's log has more")
 
     def _give_up(self, code: grpc.StatusCode, details: str) -> None:
         self._code, self._details = code, details

@@ -1,7 +1,8 @@
 """`grpc.aio.Server` on a completion queue that one thread polls.
 
 `grpc.aio` makes several tasks and futures of each call, and crosses from thread to thread for each of its events. Here the queue's
-thread takes in a call and its message by itself, and the event loop is told once, of as many calls as have come in the meantime.
+thread takes in a call and its message by itself, and the event loop is told once, of as many calls as have come in the meantime. A direct
+method is answered without the event loop, on the queue's thread alone.
 The classes of `cygrpc` are what `grpc.server` itself is written with; docs/decisions/0006-transport.md has the measurements.
 """
 
@@ -10,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -24,6 +25,8 @@ Handler = grpc.RpcMethodHandler
 ARRIVAL = object()
 MOST_METHODS = 1024
 MOST_TOLD = 4096
+AT_HAND = 1.0  # seconds since 1970, long ago: the queue is asked for what it has, without waiting
+MOST_BEFORE_DEFERRED = 64  # events
 
 
 class CallDetails(grpc.HandlerCallDetails):
@@ -69,7 +72,8 @@ class QueueServer(grpc.aio.Server):
         self._generic: list[grpc.GenericRpcHandler[Any, Any]] = []
         self._methods: dict[bytes, Method] = {}
         self._thread = threading.Thread(target=self._poll, name="completion-queue", daemon=True)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
+        self._deferred: list[Callable[[], None]] = []
         self._inbox: deque[Tag] = deque()
         self._told = self._holds_back = False
         self._stopping = False
@@ -82,6 +86,10 @@ class QueueServer(grpc.aio.Server):
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, "Handler[Any, Any]"]) -> None:
         """Before the start."""
         self._methods.update({f"/{service_name}/{name}".encode(): Method(handler) for name, handler in method_handlers.items()})
+
+    def add_direct_method(self, name: str, behaviour: Callable[[bytes, Call], None]) -> None:
+        """Before the start. `behaviour` is called on the queue's thread, which it must not keep waiting, and answers through the call."""
+        self._methods[name.encode()] = Method(grpc.unary_unary_rpc_method_handler(behaviour), direct=True)
 
     def add_insecure_port(self, address: str) -> int:
         """Bind; 0 as port takes a free one. Returns the port; raises RuntimeError where it cannot be bound."""
@@ -106,7 +114,7 @@ class QueueServer(grpc.aio.Server):
             await self._stopped.wait()
             return
         self._stopping = True
-        all_gone = AllGone(self._loop)
+        all_gone = AllGone(self.loop)
         self._server.shutdown(self._queue, all_gone)
         if grace:
             await asyncio.wait((all_gone.future,), timeout=grace)
@@ -126,16 +134,38 @@ class QueueServer(grpc.aio.Server):
             return True
         return False
 
+    def is_here(self) -> bool:
+        """See `Home.is_here`."""
+        return threading.get_ident() == self._thread.ident
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """See `Home.defer`."""
+        self._deferred.append(work)
+
     def _poll(self) -> None:
+        taken = 0  # since something was deferred
         while True:
-            event = self._queue.poll()
+            event = self._queue.poll(AT_HAND if self._deferred else None)
             if event.completion_type == cygrpc.CompletionType.queue_shutdown:
                 return
-            try:
-                self._take(event, event.tag)
-            except Exception:
-                log.exception("an event of gRPC's was not understood; a call may hang until its deadline")
+            if event.completion_type != cygrpc.CompletionType.queue_timeout:
+                try:
+                    self._take(event, event.tag)
+                except Exception:
+                    log.exception("an event of gRPC's was not understood; a call may hang until its deadline")
+                taken += 1
+            if self._deferred and (event.completion_type == cygrpc.CompletionType.queue_timeout or taken >= MOST_BEFORE_DEFERRED):
+                taken = 0
+                self._do_deferred()
             event = None  # it holds the call, which must be gone for the server to end
+
+    def _do_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, []
+        for work in deferred:
+            try:
+                work()
+            except Exception:
+                log.exception("deferred work failed")
 
     def _take(self, event: Any, tag: Any) -> None:
         if tag is ARRIVAL:
@@ -151,7 +181,7 @@ class QueueServer(grpc.aio.Server):
             self._take_next()
         name = event.call_details.method
         method = self._methods.get(name) or self._find(name, event.invocation_metadata)
-        call = Call(event, method, self._loop)
+        call = Call(event, method, self)
         if call.open():
             self._tell(call)
 
@@ -174,7 +204,7 @@ class QueueServer(grpc.aio.Server):
         self._inbox.append(tag)
         if not self._told:
             self._told = True
-            self._loop.call_soon_threadsafe(self._proceed)
+            self.loop.call_soon_threadsafe(self._proceed)
 
     def _proceed(self) -> None:
         self._told = False  # first: what comes from here on tells again

@@ -2,7 +2,7 @@
 
 import pytest
 from batching import FakeClock, HeldEngine, ask, batching, settle, values_of
-from resnet_server.batching import BatchReport
+from resnet_server.batch import BatchReport
 from resnet_server.cost import CostModel
 from resnet_server.errors import (
     EngineDiedError,

@@ -1,0 +1,236 @@
+"""The batcher between threads: requests from several at once, answers where those who asked live, deadlines, and no one lost."""
+
+import asyncio
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from batching import FakeClock, HeldEngine, ask, batching, image, settle, values_of
+from resnet_server.alarm import SLACK, Deadlines
+from resnet_server.batch import Limits
+from resnet_server.batching import Batcher
+from resnet_server.clock import LoopClock
+from resnet_server.cost import CostModel
+from resnet_server.engines.interface import Images, Outcome
+from resnet_server.errors import DeadlineError, ModelUnavailableError, ServingError
+from resnet_server.queueing import NORMAL, Answer, Ticket
+
+
+class Elsewhere:
+    """A thread that requesters live on, as calls do on the completion queue's."""
+
+    def __init__(self) -> None:
+        self.work: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self.thread = threading.Thread(target=self._run)
+        self.deferred: list[Callable[[], None]] = []
+
+    def _run(self) -> None:
+        while (work := self.work.get()) is not None:
+            work()
+            if self.work.empty():
+                deferred, self.deferred = self.deferred, []
+                for each in deferred:
+                    each()
+
+    def is_here(self) -> bool:
+        return threading.get_ident() == self.thread.ident
+
+
+class Requester:
+    def __init__(self, home: Elsewhere, value: int) -> None:
+        self.home, self.value = home, value
+        self.outcomes: list[Answer | ServingError] = []
+        self.told_on: list[int] = []
+        self.done = threading.Event()
+
+    def settle(self, outcome: Answer | ServingError) -> None:
+        self.outcomes.append(outcome)
+        self.told_on.append(threading.get_ident())
+        self.done.set()
+
+    def post(self, work: Callable[[], None]) -> None:
+        if self.home.is_here():
+            work()
+        else:
+            self.home.work.put(work)
+
+    def defer(self, work: Callable[[], None]) -> None:
+        assert self.home.is_here()
+        self.home.deferred.append(work)
+
+    async def wait(self) -> Answer | ServingError:
+        assert await asyncio.to_thread(self.done.wait, 20)
+        return self.outcomes[0]
+
+
+@contextmanager
+def elsewhere() -> Iterator[Elsewhere]:
+    home = Elsewhere()
+    home.thread.start()
+    try:
+        yield home
+    finally:
+        home.work.put(None)
+        home.thread.join(10)
+
+
+def enqueue(batcher: Batcher, requester: Requester, deadline: float | None = None) -> "queue.Queue[Ticket]":
+    ticket: queue.Queue[Ticket] = queue.Queue()
+    requester.home.work.put(lambda: ticket.put(batcher.enqueue(image(requester.value), deadline, NORMAL, requester)))
+    return ticket
+
+
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come true in 10 s")
+
+
+async def test_a_thread_gives_the_engine_its_batch_and_is_told_there() -> None:
+    engine = HeldEngine()
+    async with batching([engine]) as batcher:
+        with elsewhere() as home:
+            one, two = Requester(home, 1), Requester(home, 2)
+            enqueue(batcher, one)
+            await until(lambda: engine.batches == [[1]])
+            enqueue(batcher, two)
+            here = await ask(batcher, 3)
+            await until(lambda: batcher.queued_rows == 2)
+            await engine.release()
+            assert isinstance(answer := await one.wait(), Answer) and values_of(answer) == [1]
+            await engine.release()  # one batch for the thread's request and the event loop's
+            assert isinstance(answer := await two.wait(), Answer) and values_of(answer) == [2]
+            assert values_of(await here) == [3]
+            assert sorted(engine.batches[1]) == [2, 3]
+            assert one.told_on == [home.thread.ident]
+
+
+async def test_who_has_left_is_not_told_and_not_computed_and_carries_nobody_elses_answer() -> None:
+    engine = HeldEngine()
+    async with batching([engine]) as batcher:
+        with elsewhere() as home:
+            first, gone, stays = (Requester(home, value) for value in (1, 2, 3))
+            running = enqueue(batcher, first)
+            await until(lambda: engine.batches == [[1]])
+            waiting = enqueue(batcher, gone)
+            enqueue(batcher, stays)
+            await until(lambda: batcher.queued_rows == 2)
+            assert batcher.leave(waiting.get()) and batcher.leave(ticket := running.get())
+            assert not batcher.leave(ticket)
+            assert batcher.queued_rows == 1
+            await engine.release()
+            await until(lambda: engine.batches == [[1], [3]])
+            await engine.release()
+            assert isinstance(answer := await stays.wait(), Answer) and values_of(answer) == [3]
+            assert first.outcomes == gone.outcomes == []
+
+
+async def test_a_deadline_set_on_a_thread_is_kept_on_the_real_clock() -> None:
+    engine = HeldEngine()
+    limits = Limits(8, 8, 64)
+    batcher = Batcher([engine], limits, LoopClock())
+    clock = LoopClock()
+    with elsewhere() as home:
+        patient, late, later = (Requester(home, value) for value in (1, 2, 3))
+        enqueue(batcher, patient)
+        await until(lambda: bool(engine.batches))
+        begun = clock.time()
+        enqueue(batcher, later, begun + 30)
+        enqueue(batcher, late, begun + 0.2)  # before the one the alarm is set for
+        assert isinstance(await late.wait(), DeadlineError)
+        assert clock.time() - begun >= 0.2 - 0.001
+        assert batcher.queued_rows == 1 and not later.done.is_set()
+        await batcher.close()
+        assert isinstance(await later.wait(), ModelUnavailableError)
+        assert isinstance(await patient.wait(), ModelUnavailableError)
+
+
+class Busy:
+    """Ends each batch on the event loop right away, with each row's own value."""
+
+    ready = True
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.running = 0
+        self.rows = 0
+        self._loop = asyncio.get_running_loop()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        pass
+
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+        self.running += 1
+        assert self.running <= self.depth
+        values = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
+
+        def end() -> None:
+            self.running -= 1
+            self.rows += rows
+            done(Outcome(values, 1e-4))
+
+        self._loop.call_soon_threadsafe(end)
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_threads_and_the_event_loop_at_once_lose_and_confuse_nothing(leaving: bool) -> None:
+    engines = [Busy(1), Busy(2)]
+    batcher = Batcher(engines, Limits(8, 8, 4096), LoopClock(), None)
+    counts = [200] * 3
+    with elsewhere() as left, elsewhere() as middle, elsewhere() as right:
+        homes = [left, middle, right]
+        requesters = [[Requester(home, (7 * index + offset) % 256) for index in range(200)] for offset, home in enumerate(homes)]
+        tickets = [[enqueue(batcher, requester, LoopClock().time() + 60) for requester in line] for line in requesters]
+        here = [asyncio.create_task(batcher.submit(image(index % 256))) for index in range(200)]
+        gone: set[Requester] = set()
+        if leaving:
+            for line, line_tickets in zip(requesters, tickets, strict=True):
+                for requester, ticket in itertools.islice(zip(line, line_tickets, strict=True), 0, None, 3):
+                    if batcher.leave(await asyncio.to_thread(ticket.get, True, 10)):
+                        gone.add(requester)
+        for line, count in zip(requesters, counts, strict=True):
+            assert len(line) == count
+            for requester in line:
+                if requester not in gone:
+                    assert isinstance(answer := await requester.wait(), Answer)
+                    assert values_of(answer) == [requester.value]
+                    assert len(requester.outcomes) == 1
+        assert [values_of(answer) for answer in await asyncio.gather(*here)] == [[index % 256] for index in range(200)]
+        await asyncio.wait_for(batcher.drain(), 10)
+        assert all(requester.outcomes == [] for requester in gone)
+    assert batcher.queued_rows == batcher.running_rows == 0
+
+
+async def test_requests_in_vain_do_not_pile_up_behind_their_deadlines() -> None:
+    held = Deadlines()
+    home = Elsewhere()
+    for index in range(10_000):
+        ticket = Ticket(image(1), 0.0, NORMAL, Requester(home, 1))
+        ticket.deadline = 1000.0 - index
+        held.add(ticket)
+        if index % 10:
+            ticket.over = True
+            held.forget()
+    assert len(held) <= 2 * 1001 + SLACK
+    assert held.earliest == 1000.0 - 9_990
+    assert [ticket.deadline for ticket in held.passed(-8_000.0)] == [1000.0 - index for index in range(9_990, 8_999, -10)]
+
+
+async def test_a_late_alarm_after_an_early_one_is_not_forgotten() -> None:
+    engine, clock = HeldEngine(), FakeClock()
+    async with batching([engine], clock, cost=CostModel(1e-3, 1e-3)) as batcher:
+        await ask(batcher, 1)
+        early, late = await ask(batcher, 2, deadline=1.0), await ask(batcher, 3, deadline=2.0)
+        await clock.advance(1.0)
+        assert early.done() and not late.done()
+        await clock.advance(1.0)
+        await settle()
+        for task in (early, late):
+            with pytest.raises(DeadlineError):
+                await task
