@@ -21,6 +21,9 @@ GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
 OCTETS_HEADERS = ("content-type: application/octet-stream",)
 MOST_CONNECTIONS = 4  # as a handful of clients would have; more only cost the server
 GRACE_SECONDS = 60.0
+LEAD_SECONDS, TRAIL_SECONDS = 0.5, 0.1
+"""Sent before and after the time that is counted: a closed loop that starts loses about half of what it has in flight."""
+
 COUNTS = re.compile(r"requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout")
 STATUSES = re.compile(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx")
 TRAFFIC = re.compile(r"traffic: .*\((\d+)\) data")
@@ -68,7 +71,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Sample:
-    """A run that holds: calls answered, in `seconds`, latencies in microseconds, the generator's CPU seconds."""
+    """A run that holds: all calls answered, and the generator's CPU seconds for them.
+
+    `latencies`, in microseconds, are of those answered in the `seconds` that count, when the loop had settled.
+    """
 
     calls: int
     seconds: float
@@ -76,9 +82,14 @@ class Sample:
     cpu_seconds: float
 
     @property
+    def counted(self) -> int:
+        """Calls answered in the time that counts."""
+        return len(self.latencies)
+
+    @property
     def rate(self) -> float:
         """Calls a second."""
-        return self.calls / self.seconds
+        return self.counted / self.seconds
 
     def latency_ms(self, percentile: float) -> float:
         """A percentile of latency in milliseconds."""
@@ -104,14 +115,18 @@ def warm_up(drive: Drive, seconds: float) -> None:
 
 
 def measure(drive: Drive, answer_bytes: int, seconds: float) -> Sample:
-    """Send for `seconds`; raise BenchError unless each answer counted came whole (`answer_bytes` of body)."""
+    """Count for `seconds` of a loop that has settled; raise BenchError unless every answer came whole (`answer_bytes` of body)."""
     with tempfile.TemporaryDirectory(prefix="resnet-bench-") as folder:
         log = Path(folder) / "requests"
         before = _children_seconds()
-        summary = parse_summary(_run(drive, [*_for(seconds), f"--log-file={log}"], seconds))
+        whole = LEAD_SECONDS + seconds + TRAIL_SECONDS
+        summary = parse_summary(_run(drive, [*_for(whole), f"--log-file={log}"], whole))
         cpu = _children_seconds() - before
         check_summary(summary, drive.in_flight, answer_bytes)
-        return Sample(summary.succeeded, seconds, parse_log(log.read_text(encoding="ascii")), cpu)
+        latencies = settled(parse_log(log.read_text(encoding="ascii")), seconds)
+    if not latencies.size:
+        raise BenchError("void: no request was answered in time; measure longer (--duration) or send less")
+    return Sample(summary.succeeded, seconds, latencies, cpu)
 
 
 def send(drive: Drive, answer_bytes: int, calls: int, limit_seconds: float) -> Summary:
@@ -132,12 +147,22 @@ def parse_summary(text: str) -> Summary:
 
 
 def parse_log(text: str) -> NDArray[np.int64]:
-    """Latencies in microseconds from a log of `start, status, microseconds` lines; only answers of status 200 count."""
+    """[n, 2]: start and latency in microseconds, from a log of `start, status, microseconds` lines; only status 200 counts."""
     if not text:
-        return np.empty(0, np.int64)
+        return np.empty((0, 2), np.int64)
     table: NDArray[np.int64] = np.array(text.split(), dtype=np.int64).reshape(-1, 3)
-    latencies: NDArray[np.int64] = table[table[:, 1] == 200, 2]
-    return latencies
+    answered: NDArray[np.int64] = table[table[:, 1] == 200][:, (0, 2)]
+    return answered
+
+
+def settled(log: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:
+    """Latencies of those answered within `seconds`, from LEAD_SECONDS after the first started on."""
+    if not log.size:
+        return np.empty(0, np.int64)
+    begin = log[:, 0].min() + round(1e6 * LEAD_SECONDS)
+    ends = log.sum(1)
+    counted: NDArray[np.int64] = log[(ends >= begin) & (ends < begin + round(1e6 * seconds)), 1]
+    return counted
 
 
 def check_summary(summary: Summary, in_flight: int, answer_bytes: int) -> None:

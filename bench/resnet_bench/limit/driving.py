@@ -93,9 +93,9 @@ def ask(endpoint: Endpoint, call: Call) -> int:
 
 def p50_ms(sample: Sample, in_flight: int) -> float | None:
     """The median latency; None where the run ended before most calls that were open had been answered."""
-    return sample.latency_ms(50) if sample.calls >= 2 * in_flight else None
+    return sample.latency_ms(50) if sample.counted >= 2 * in_flight else None
 
 
 def p99_ms(sample: Sample, in_flight: int) -> float | None:
     """The 99th percentile; None where there are too few calls for one."""
-    return sample.latency_ms(99) if sample.calls >= max(2 * in_flight, FEWEST_FOR_P99) else None
+    return sample.latency_ms(99) if sample.counted >= max(2 * in_flight, FEWEST_FOR_P99) else None

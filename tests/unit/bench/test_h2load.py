@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from resnet_bench.errors import BenchError
-from resnet_bench.h2load import Drive, Sample, Summary, check_summary, parse_log, parse_summary, require_h2load
+from resnet_bench.h2load import Drive, Sample, Summary, check_summary, parse_log, parse_summary, require_h2load, settled
 
 PRINTED = """\
 starting benchmark...
@@ -45,13 +46,21 @@ def test_a_missing_summary_names_the_last_line() -> None:
 
 def test_latencies_come_from_the_log_without_what_failed() -> None:
     log = "1795552849969634\t200\t6606\n1795552849969635\t-1\t8129\n1795552849969636\t200\t8136\n"
-    assert parse_log(log).tolist() == [6606, 8136]
+    assert parse_log(log).tolist() == [[1795552849969634, 6606], [1795552849969636, 8136]]
     assert parse_log("").tolist() == []
 
 
-def test_percentiles_and_rate_come_from_the_log() -> None:
-    sample = Sample(100, 2.0, parse_log("".join(f"1\t200\t{1000 * i}\n" for i in range(1, 101))), 0.5)
-    assert sample.rate == 50
+def test_what_is_answered_while_the_loop_settles_and_after_the_time_does_not_count() -> None:
+    starts = [0, 300_000, 499_000, 499_000, 1_000_000, 2_400_000, 2_499_000]
+    ends = [400_000, 499_999, 500_000, 600_000, 1_100_000, 2_499_999, 2_500_000]
+    log = "".join(f"{1_795_552_849_000_000 + start}\t200\t{end - start}\n" for start, end in zip(starts, ends, strict=True))
+    assert settled(parse_log(log), 2.0).tolist() == [1_000, 101_000, 100_000, 99_999]
+    assert settled(parse_log(""), 2.0).tolist() == []
+
+
+def test_percentiles_and_rate_are_of_the_counted_calls() -> None:
+    sample = Sample(130, 2.0, 1000 * np.arange(1, 101), 0.5)
+    assert (sample.counted, sample.rate) == (100, 50)
     assert sample.latency_ms(50) == pytest.approx(50.5)
     assert sample.latency_ms(99) == pytest.approx(99.01)
     assert sample.mean_ms == pytest.approx(50.5)
