@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 NEAR_BEST = 0.985  # a smaller batch that reaches this share of the throughput answers sooner
-HANDOVER_SECONDS = 3e-4  # of processor time, on both sides of the process border together, for each batch
-GRAIN_SECONDS = 5 * HANDOVER_SECONDS  # an engine more is worth it for batches that compute much longer than handing over takes
+HANDOVER_SECONDS = 4e-4  # of processor time, on both sides of the process border together, for each batch
+GRAIN_SECONDS = 1.5e-3  # an engine more is worth it for batches that compute much longer than handing over takes
 WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
 
 

@@ -22,6 +22,7 @@ from resnet_server.settings import Settings
 log = logging.getLogger(__name__)
 
 UNDISTURBED = 0.8  # of the processor time; a plan measured with less is used, but the next start measures again
+METHOD = 2  # of measuring and choosing; a plan that was made by another one is not used
 GRACE_SECONDS = 120.0  # to open the sessions of a large network
 
 
@@ -90,6 +91,7 @@ class Planner:
     def _key(self, candidates: Sequence[Candidate]) -> dict[str, object]:
         settings = self._settings
         return {
+            "method": METHOD,
             "files": sorted(candidate.artifact.sha256 for candidate in candidates),
             "machine": [processor(), self.cores, self._device.provider, self._device.name, os.uname().machine],
             "onnxruntime": onnxruntime.__version__,

@@ -107,31 +107,35 @@ class Bench:
     def _measure(
         self, precision: str, layout: tuple[int, int], computes: list[Compute], rows: int, seconds: float, wide: bool = False
     ) -> Trial:
-        batches, used = [0] * len(computes), [0.0] * len(computes)
+        """A batch takes the median of each engine's batches, in the mean over the engines, while all are busy.
+
+        Not the time of all batches by their number: an engine that waits for the other's last batch would count against large ones.
+        """
+        taken: list[list[float]] = [[] for _ in computes]
+        used = [0.0] * len(computes)
         barrier = threading.Barrier(len(computes) + 1)
 
         def work(index: int) -> None:
             computes[index].run(self._images, rows, wide)
             barrier.wait()
-            before = time.thread_time()
-            ends = time.perf_counter() + max(LEAST_SECONDS, seconds)
-            while time.perf_counter() < ends or not batches[index]:
+            before, now = time.thread_time(), time.perf_counter()
+            ends = now + max(LEAST_SECONDS, seconds)
+            while now < ends or not taken[index]:
                 computes[index].run(self._images, rows, wide)
-                batches[index] += 1
+                began, now = now, time.perf_counter()
+                taken[index].append(now - began)
             used[index] = time.thread_time() - before
 
         threads = [threading.Thread(target=work, args=(index,)) for index in range(len(computes))]
         for thread in threads:
             thread.start()
         barrier.wait()
-        started = time.perf_counter()
         for thread in threads:
             thread.join()
-        elapsed = time.perf_counter() - started
         if layout[1] == 1:  # ONNX Runtime computes on the calling thread
             self._computed += sum(used)
-            self._busy += elapsed * len(computes)
-        trial = Trial(precision, *layout, rows, elapsed * len(computes) / sum(batches), wide)
+            self._busy += sum(map(sum, taken))
+        trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide)
         self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
         return trial
 

@@ -222,6 +222,21 @@ async def test_requests_in_vain_do_not_pile_up_behind_their_deadlines() -> None:
     assert [ticket.deadline for ticket in held.passed(-8_000.0)] == [1000.0 - index for index in range(9_990, 8_999, -10)]
 
 
+async def test_the_batcher_forgets_deadlines_of_who_was_answered_or_left() -> None:
+    engine = HeldEngine()
+    async with batching([engine]) as batcher:
+        for index in range(500):
+            task = await ask(batcher, 1, deadline=1000.0)
+            if index % 5:
+                await engine.release()
+                assert values_of(await task) == [1]
+            else:
+                task.cancel()
+                await settle()
+                await engine.release()
+        assert len(batcher._deadlines) <= SLACK + 2
+
+
 async def test_a_late_alarm_after_an_early_one_is_not_forgotten() -> None:
     engine, clock = HeldEngine(), FakeClock()
     async with batching([engine], clock, cost=CostModel(1e-3, 1e-3)) as batcher:

@@ -1,15 +1,18 @@
 """Plans: the choice among trials, what is kept of it, and the command that shows it."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from resnet_server.cli import main
+from resnet_server.engines.interface import Images
 from resnet_server.planning.cache import PlanCache
 from resnet_server.planning.plan import Plan, Trial, choose
-from resnet_server.planning.trial import layouts
+from resnet_server.planning.trial import Bench, Task, layouts
 
 TRIALS = [
     *(Trial("fp32", 2, 1, rows, 1e-3 * rows + 0.1e-3) for rows in (1, 8, 64)),
@@ -48,6 +51,25 @@ def test_a_lone_image_takes_all_cores_where_that_is_measured_to_pay() -> None:
     assert choose([*TRIALS[:6], alone, replace(wide, seconds=1.05e-3)], None, 2).wide_threads == 0
     assert choose([*TRIALS[:6], alone, replace(wide, precision="int8")], None, 2).wide_threads == 0
     assert choose([*TRIALS[:6], wide], None, 2).wide_threads == 0
+
+
+class Scripted:
+    """Takes as long as it is told, batch by batch; the last figure for all that follow."""
+
+    def __init__(self, *seconds: float) -> None:
+        self._seconds = list(seconds)
+        self._never = threading.Event()
+
+    def run(self, images: Images, rows: int, alone: bool) -> None:
+        self._never.wait(self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0])
+
+
+def test_a_stall_does_not_count_against_a_batch() -> None:
+    bench = Bench(Task({}, ("cpu", "", "", 0, ""), ((2, 1),), 4, 2, 2, 1.0))
+    computes: Any = [Scripted(0.001, 0.3, 0.001), Scripted(0.001, 0.3, 0.001)]  # the warm-up, a stall, and then steadily
+    trial = bench._measure("fp32", (2, 1), computes, 4, 0.35)
+    assert 0.001 <= trial.seconds < 0.004  # by time over number of batches it would be about 7 ms
+    assert bench.trials == [trial]
 
 
 @pytest.mark.parametrize(
