@@ -53,6 +53,8 @@ async def serve_on_loop(way: Way) -> None:
     """Until killed."""
     server = resolve_name(way.server)(options=LIMIT)
     server.add_generic_rpc_handlers((handlers_of(way),))
+    if way.direct:
+        server.add_direct_method(f"/{SERVICE}/ModelInfer", lambda message, call: call.answer(raw_answer(message)))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     announce(way, port)

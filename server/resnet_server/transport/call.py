@@ -10,11 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 from grpc.aio import EOF  # type: ignore[attr-defined]  # missing in the stubs
+
+from resnet_server.transport.method import Method
+from resnet_server.transport.tags import Awaited, Home, Posted
 
 log = logging.getLogger(__name__)
 
@@ -22,64 +25,6 @@ NO_FLAGS = 0
 NEVER = 1e12  # seconds since 1970: gRPC's "no deadline" is a time beyond
 NONE_RECEIVED = "this method requires exactly one request message"
 Metadata = tuple[tuple[str, str | bytes], ...]
-
-
-class Method:
-    """A handler, taken apart once; `direct`: one that the queue's thread calls with the message and the call."""
-
-    __slots__ = ("behaviour", "direct", "reads", "streams_in", "streams_out", "writes")
-
-    def __init__(self, handler: "grpc.RpcMethodHandler[Any, Any]", direct: bool = False) -> None:
-        self.direct = direct
-        self.streams_in, self.streams_out = handler.request_streaming, handler.response_streaming
-        self.reads, self.writes = handler.request_deserializer, handler.response_serializer
-        if self.streams_in:
-            behaviour: Any = handler.stream_stream if self.streams_out else handler.stream_unary
-        else:
-            behaviour = handler.unary_stream if self.streams_out else handler.unary_unary
-        self.behaviour: Callable[[Any, Any], Any] = behaviour
-
-
-class Home(Protocol):
-    """The server of a call, as the call sees it."""
-
-    loop: asyncio.AbstractEventLoop
-
-    def is_here(self) -> bool:
-        """True on the queue's thread."""
-
-    def defer(self, work: Callable[[], None]) -> None:
-        """Do `work` once no event is at hand any more; on the queue's thread only."""
-
-
-class Tag(Protocol):
-    """What a batch of operations is known by."""
-
-    def completed(self, event: Any) -> bool:
-        """Take what came, on the queue's thread; True if the event loop has something to do."""
-
-    def proceed(self) -> None:
-        """Go on, on the event loop."""
-
-
-class Awaited:
-    """A batch that somebody on the event loop waits for; `future` has its first operation, or None where it failed."""
-
-    __slots__ = ("future", "operation")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.operation: Any = None
-
-    def completed(self, event: Any) -> bool:
-        """See `Tag.completed`."""
-        self.operation = event.batch_operations[0] if event.success else None
-        return True
-
-    def proceed(self) -> None:
-        """See `Tag.proceed`."""
-        if not self.future.done():
-            self.future.set_result(self.operation)
 
 
 class Closed:
@@ -101,23 +46,6 @@ class Closed:
     def proceed(self) -> None:
         """See `Tag.proceed`."""
         self._call.left()
-
-
-class Posted:
-    """Work for the queue's thread, done when its tag comes out of the queue."""
-
-    __slots__ = ("_work",)
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-
-    def completed(self, event: Any) -> bool:
-        """See `Tag.completed`."""
-        self._work()
-        return False
-
-    def proceed(self) -> None:
-        """Never asked for."""
 
 
 class Call(grpc.aio.ServicerContext[Any, Any]):

@@ -17,7 +17,9 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 
-from resnet_server.transport.call import Awaited, Call, Method, Tag
+from resnet_server.transport.call import Call
+from resnet_server.transport.method import Method
+from resnet_server.transport.tags import Awaited, Tag
 
 log = logging.getLogger(__name__)
 
