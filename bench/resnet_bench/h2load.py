@@ -21,6 +21,7 @@ GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
 OCTETS_HEADERS = ("content-type: application/octet-stream",)
 MOST_CONNECTIONS = 4  # as a handful of clients would have; more only cost the server
 GRACE_SECONDS = 60.0
+NOTHING_IN_TIME = "void: no request was answered in time; measure longer (--duration) or send less"
 LEAD_SECONDS, TRAIL_SECONDS = 0.5, 0.1
 """Sent before and after the time that is counted: a closed loop that starts loses about half of what it has in flight."""
 
@@ -125,7 +126,7 @@ def measure(drive: Drive, answer_bytes: int, seconds: float) -> Sample:
         check_summary(summary, drive.in_flight, answer_bytes)
         latencies = settled(parse_log(log.read_text(encoding="ascii")), seconds)
     if not latencies.size:
-        raise BenchError("void: no request was answered in time; measure longer (--duration) or send less")
+        raise BenchError(NOTHING_IN_TIME)
     return Sample(summary.succeeded, seconds, latencies, cpu)
 
 
@@ -173,7 +174,7 @@ def check_summary(summary: Summary, in_flight: int, answer_bytes: int) -> None:
     if summary.failed:
         raise BenchError(f"void: {summary.failed} requests failed beside {summary.succeeded} that succeeded")
     if not summary.succeeded:
-        raise BenchError("void: no request was answered in time; measure longer (--duration) or send less")
+        raise BenchError(NOTHING_IN_TIME)
     least = summary.succeeded * answer_bytes
     if not least <= summary.body_bytes <= least + in_flight * answer_bytes:
         raise BenchError(

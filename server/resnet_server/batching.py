@@ -212,7 +212,7 @@ class Batcher:
     def _give_up_late_ones(self) -> None:
         """Answer now, and do not compute, whom even idle engines could not answer in time any more."""
         admission = self._admission
-        if admission is None or not self._queue.rows:
+        if admission is None or not self._queue.rows or not len(self._deadlines):
             return
         now, engines = self._clock.time(), self._lanes.engines
 

@@ -25,11 +25,18 @@ async def serving(kind: str, **unary: Behaviour) -> AsyncIterator[tuple[Any, Any
 async def serving_handlers(kind: str, handlers: dict[str, Any]) -> AsyncIterator[tuple[Any, Any]]:
     server = new_server(kind, OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+    async with started(server) as channel:
+        yield server, channel
+
+
+@asynccontextmanager
+async def started(server: Any) -> AsyncIterator[Any]:
+    """A channel to a server that is started here, and stopped at the end."""
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield server, channel
+            yield channel
     finally:
         await asyncio.wait_for(server.stop(None), 20)
 

@@ -38,7 +38,7 @@ class DirectInference:
             message = self._encoder.encode(self._checked.identity, outcome.logits, self._checked.top_k)
             self._border.answered(self._call)
             self._context.answer(message)
-        except Exception as error:
+        except Exception as error:  # the other answers of this batch must not miss theirs
             self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:

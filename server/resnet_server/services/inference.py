@@ -89,7 +89,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             checked, rows = self._understand(message, call)
             deadline = self._border.deadline(context, checked.parameters.timeout_us)
             DirectInference(self._border, call, context, checked, self._encoder(checked.model)).begin(rows, deadline)
-        except Exception as error:
+        except Exception as error:  # the border knows what each is worth to the caller, as for `ModelInfer`
             context.refuse(*self._border.refusal(call, error))
 
     def _understand(self, message: bytes, call: Call) -> tuple[Checked, Images]:

@@ -101,17 +101,15 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return
         try:
             self._method.behaviour(message, self)
-        except Exception as error:
+        except Exception as error:  # whatever a handler raises costs its own call only
             self._failed(error)
 
     def answer(self, message: bytes) -> None:
         """Send it with the status OK; nothing where the caller has left."""
-        self.on_left = None  # it refers to whoever refers to this call
         self._finish(message)
 
     def refuse(self, code: grpc.StatusCode, details: str, trailing_metadata: Metadata = ()) -> None:
         """Send a status that is not OK."""
-        self.on_left = None
         self._trailing = trailing_metadata
         self._give_up(code, details)
 
@@ -157,7 +155,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             pass
         except asyncio.CancelledError:
             self._give_up(grpc.StatusCode.CANCELLED, "the server gave the call up")
-        except Exception as error:
+        except Exception as error:  # as above
             self._failed(error)
         finally:
             self._task = None  # it refers to this call
@@ -195,6 +193,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._answered or self._left:
             return
         self._answered = True
+        self.on_left = None  # it refers to whoever refers to this call
         operations = [] if self._headed else [cygrpc.SendInitialMetadataOperation((), NO_FLAGS)]
         if message is not None:
             operations.append(cygrpc.SendMessageOperation(message, NO_FLAGS))

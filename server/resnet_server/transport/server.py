@@ -153,7 +153,7 @@ class QueueServer(grpc.aio.Server):
             if event.completion_type != cygrpc.CompletionType.queue_timeout:
                 try:
                     self._take(event, event.tag)
-                except Exception:
+                except Exception:  # as below
                     log.exception("an event of gRPC's was not understood; a call may hang until its deadline")
                 taken += 1
             if self._deferred and (event.completion_type == cygrpc.CompletionType.queue_timeout or taken >= MOST_BEFORE_DEFERRED):
@@ -166,7 +166,7 @@ class QueueServer(grpc.aio.Server):
         for work in deferred:
             try:
                 work()
-            except Exception:
+            except Exception:  # this thread serves every call: nothing may end it
                 log.exception("deferred work failed")
 
     def _take(self, event: Any, tag: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from echo import OPTIONS, failure, method
+from echo import OPTIONS, failure, method, started
 from resnet_server.transport import server as transport
 from resnet_server.transport.call import Call
 from resnet_server.transport.choice import new_server
@@ -24,13 +24,8 @@ async def serving(**direct: Direct) -> AsyncIterator[tuple[QueueServer, Any]]:
     assert isinstance(server, QueueServer)
     for name, behaviour in direct.items():
         server.add_direct_method(f"/test.Echo/{name}", behaviour)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield server, channel
-    finally:
-        await asyncio.wait_for(server.stop(None), 20)
+    async with started(server) as channel:
+        yield server, channel
 
 
 def echo(message: bytes, call: Call) -> None:
