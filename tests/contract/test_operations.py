@@ -39,6 +39,29 @@ def scrape(server: RunningServer) -> dict[tuple[str, tuple[tuple[str, str], ...]
     }
 
 
+def test_a_caller_that_leaves_is_counted_as_cancelled(server: RunningServer, channel: grpc.Channel) -> None:
+    stub = GRPCInferenceServiceStub(channel)
+    labels = (("method", "ModelInfer"), ("model", "resnet20"), ("status", "CANCELLED"), ("version", "1"))
+    reasons = (("model", "resnet20"), ("reason", "cancelled"), ("version", "1"))
+    counts = (("resnet_requests_total", labels), ("resnet_rejects_total", reasons))
+    request = pb.ModelInferRequest(model_name="resnet20")
+    request.inputs.add(name="image", datatype="UINT8", shape=(64, 32, 32, 3))
+    request.raw_input_contents.append(load_sample().images[:64].tobytes())
+    before = scrape(server)
+    for _ in range(20):  # whether it is taken in before it leaves is a matter of luck
+        calls = [stub.ModelInfer.future(request) for _ in range(8)]
+        scrape(server)
+        left = calls[-1].cancel()  # type: ignore[no-untyped-call]  # the stubs have no types for it
+        for call in calls[:-1]:
+            assert len(call.result().raw_output_contents) == 1
+        after = scrape(server)
+        counted = [after.get(count, 0) - before.get(count, 0) for count in counts]
+        assert counted[0] == counted[1]
+        if left and counted[0]:
+            return
+    raise AssertionError("none of 20 calls that left was counted")
+
+
 def test_metrics_count_and_time_each_call(server: RunningServer, channel: grpc.Channel) -> None:
     stub = GRPCInferenceServiceStub(channel)
     model = (("model", "resnet20"), ("version", "1"))

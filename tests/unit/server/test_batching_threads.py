@@ -18,6 +18,7 @@ from resnet_server.cost import CostModel
 from resnet_server.engines.interface import Images, Outcome
 from resnet_server.errors import DeadlineError, ModelUnavailableError, ServingError
 from resnet_server.queueing import NORMAL, Answer, Ticket
+from resnet_server.requesters import LoopRequester
 
 
 class Elsewhere:
@@ -109,6 +110,21 @@ async def test_a_thread_gives_the_engine_its_batch_and_is_told_there() -> None:
             assert values_of(await here) == [3]
             assert sorted(engine.batches[1]) == [2, 3]
             assert one.told_on == [home.thread.ident]
+
+
+async def test_what_another_thread_posts_to_the_event_loop_is_done_there() -> None:
+    requester = LoopRequester()
+    threads: list[int] = []
+    posted = asyncio.Event()
+
+    def note() -> None:
+        threads.append(threading.get_ident())
+        posted.set()
+
+    await asyncio.to_thread(requester.post, note)
+    await asyncio.wait_for(posted.wait(), 10)
+    requester.post(note)
+    assert threads == [threading.get_ident()] * 2
 
 
 async def test_who_has_left_is_not_told_and_not_computed_and_carries_nobody_elses_answer() -> None:

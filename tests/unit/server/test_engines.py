@@ -160,3 +160,15 @@ async def test_closing_ends_the_process_and_frees_the_memory(spec: EngineSpec) -
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert len(os.listdir("/proc/self/fd")) == held  # noqa: PTH208
+
+
+async def test_a_batch_for_an_engine_that_has_just_gone_comes_back_soon_and_keeps_no_slot(spec: EngineSpec) -> None:
+    link = EngineLink(spec)  # as between the end of one process and the start of the next
+    images = load_sample().images[:1]
+    for _ in range(3 * link.depth):
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        link.start([images], 1, False, ended.set_result)
+        assert not ended.done()  # the batcher holds its lock now
+        outcome = await asyncio.wait_for(ended, 5)
+        assert isinstance(outcome.error, EngineDiedError) and not outcome.begun
+    link.close_link()

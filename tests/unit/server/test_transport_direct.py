@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from echo import OPTIONS, failure, method, started
 from resnet_server.transport import server as transport
 from resnet_server.transport.call import Call
 from resnet_server.transport.choice import new_server
+from resnet_server.transport.method import Method
 from resnet_server.transport.server import QueueServer
 
 Direct = Callable[[bytes, Call], None]
@@ -115,6 +117,21 @@ async def test_who_leaves_is_noticed_at_once_and_what_is_answered_late_is_droppe
         late.answer(b"too late")
         assert await method(channel, "Echo")(b"x") == b"x"
         del late
+
+
+async def test_a_message_whose_caller_has_left_is_not_handled() -> None:
+    handled: list[bytes] = []
+
+    def handle(message: bytes, call: Call) -> None:
+        handled.append(message)
+
+    event: Any = SimpleNamespace(call=None, call_details=SimpleNamespace(deadline=2e12), invocation_metadata=())
+    arrived: Any = SimpleNamespace(batch_operations=[SimpleNamespace(message=lambda: b"x")])
+    home: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+    call = Call(event, Method(grpc.unary_unary_rpc_method_handler(handle), direct=True), home)
+    call.left()
+    assert not call.completed(arrived)
+    assert handled == []
 
 
 async def test_an_answer_from_another_thread_and_one_that_was_posted_arrive() -> None:
