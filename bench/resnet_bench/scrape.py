@@ -19,7 +19,7 @@ SUMS = {
     "resnet_batch_rows_sum": "rows",
     "resnet_batch_rows_count": "batches",
 }
-"""The server's metric (see resnet_server/metrics.py) to the field of `Observed` that holds its sum over the labels."""
+"""The server's metric (see resnet_server/metrics/metrics.py) to the field of `Observed` that holds its sum over the labels."""
 
 
 @dataclass

@@ -17,20 +17,20 @@ from prometheus_client import (
     start_http_server,
 )
 
-from resnet_server.assembly import assemble
+from resnet_server.endpoints.grpc.server import Listener
 from resnet_server.engines.device import available_cores, pick_devices
-from resnet_server.engines.process import ProcessEngine
+from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.errors import ServingError, StartError
-from resnet_server.event_loop import settle_memory
 from resnet_server.frontends.handoff import Handoff
-from resnet_server.frontends.merged import MergedCollector
 from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
-from resnet_server.listener import Listener
-from resnet_server.loading import Loaded, Loader, resident_bytes
-from resnet_server.metrics import Metrics
-from resnet_server.registry import Refused, Registry
-from resnet_server.repository import Published, scan
+from resnet_server.metrics.merged_scrape import MergedCollector
+from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.loader import Loaded, Loader, resident_bytes
+from resnet_server.models.registry import Refused, Registry
+from resnet_server.models.repository import Published, scan
+from resnet_server.models.served_model import assemble
+from resnet_server.processes.event_loop import settle_memory
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class App:
         self._exit.callback(listener.abandon)
         self.grpc_port = listener.port
         for loaded in await self._load(loader, metrics, found):
-            self.registry.ready.append(assemble(loaded.facts, loaded.engines, self.settings, metrics))
+            self.registry.ready.append(assemble(loaded.info, loaded.engines, self.settings, metrics))
         await listener.start()
         self._exit.push_async_callback(listener.close)
 
@@ -139,7 +139,7 @@ class App:
         models = await self._load(loader, metrics, found)
         engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
         settings = replace(self.settings, grpc_port=port.port)
-        shared = tuple((loaded.facts, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
+        shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
         received = Handoff(logging.getLogger().level, settings, shared, tuple(self.registry.refused))
         front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)
         self._exit.push_async_callback(front_ends.close)

@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 
 from resnet_server.errors import ServingError, StartError
-from resnet_server.grpc_core import choose_listener
-from resnet_server.planning.cache import default_folder
+from resnet_server.planning.plan_cache import default_folder
 from resnet_server.settings import Settings
+from resnet_server.transport.grpc_core import choose_listener
 
 DEFAULTS = Settings(Path())
 option = partial(click.option, show_envvar=True)
@@ -132,7 +132,7 @@ def plan(models: str, log_level: str, fresh: bool, **given: object) -> None:
 
     The certificate is not replayed here: `serve` does that, and takes the next best precision where it does not hold.
     """
-    from resnet_server.planning.command import print_plans  # ONNX Runtime: not needed for --help
+    from resnet_server.plan_command import print_plans  # ONNX Runtime: not needed for --help
 
     try:
         print_plans(make_settings(models, log_level, given), fresh, Console(width=None if sys.stdout.isatty() else REPORT_WIDTH))
@@ -150,7 +150,7 @@ def run(settings: Settings) -> None:
     """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start."""
     choose_listener()
     from resnet_server.app import serve as serve_app  # ONNX Runtime and gRPC: not needed for --help
-    from resnet_server.event_loop import run as run_loop
+    from resnet_server.processes.event_loop import run as run_loop
 
     try:
         run_loop(serve_app(settings, lambda line: click.echo(line)))

@@ -9,15 +9,16 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from resnet_server.admission import Admission
-from resnet_server.batch import BatchReport, Limits, Watchers
-from resnet_server.batching import Batcher
-from resnet_server.cost import CostModel
-from resnet_server.engines.interface import Images, Outcome
+from resnet_server.batching.admission import Admission
+from resnet_server.batching.batch import BatchReport, Limits, Watchers
+from resnet_server.batching.batcher import Batcher
+from resnet_server.batching.cost_model import CostModel
+from resnet_server.batching.row_queue import NORMAL
+from resnet_server.batching.waiter import Answer
+from resnet_server.engines.api import Images, Outcome
 from resnet_server.errors import (
     ServingError,
 )
-from resnet_server.queueing import NORMAL, Answer
 
 
 class Timer:

@@ -16,7 +16,7 @@ def children(server: RunningServer, module: str) -> list[int]:
 
 
 def engines_of(server: RunningServer) -> list[int]:
-    return children(server, "resnet_server.engines.worker")
+    return children(server, "resnet_server.engines.process.worker")
 
 
 def front_ends_of(server: RunningServer) -> list[int]:

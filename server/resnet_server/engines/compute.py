@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from resnet_server.engines.cuda import open_cuda
-from resnet_server.engines.device import CUDA_PROVIDER
-from resnet_server.engines.interface import EngineSpec, Images, Logits
-from resnet_server.engines.padded import PaddedCompute
+from resnet_server.engines.api import CUDA_PROVIDER, EngineSpec, Images, Logits
+from resnet_server.engines.gpu.bucket_sessions import BucketSessions
+from resnet_server.engines.gpu.cuda_provider import open_cuda
 from resnet_server.engines.session import CPU, Provider, open_session
 from resnet_server.errors import EngineError
 
@@ -19,7 +18,7 @@ class Compute:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
-        self.padded: PaddedCompute | None = None
+        self.padded: BucketSessions | None = None
         self._session: Any = None
         self._wide: Any = None
         if spec.device.provider == CUDA_PROVIDER:

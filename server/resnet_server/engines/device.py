@@ -4,34 +4,15 @@ import contextlib
 import ctypes
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime
 
-from resnet_server.engines.driver import Driver, DriverError, load_driver
+from resnet_server.engines.api import CPU_PROVIDER, CUDA_PROVIDER, Device
+from resnet_server.engines.gpu.driver import Driver, DriverError, load_driver
 from resnet_server.errors import StartError
 
-CPU_PROVIDER = "CPUExecutionProvider"
-CUDA_PROVIDER = "CUDAExecutionProvider"
 TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
-
-
-@dataclass(frozen=True)
-class Device:
-    """`kind` is cpu or cuda; `provider` is ONNX Runtime's name; `reason` says why it was chosen; `id` and `name` are a GPU's.
-
-    Positional, and of strings and a number: `dataclasses.astuple` crosses a process border as JSON.
-    """
-
-    kind: str
-    provider: str
-    reason: str
-    id: int = 0
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.id} ({self.name})" if self.kind == "cuda" else self.kind
 
 
 def pick_device(name: str) -> Device:

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnxruntime
 
-from resnet_server.engines.device import CPU_PROVIDER
+from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.errors import EngineError
 
 ERROR_SEVERITY = 3

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_server.engines.interface import EngineSpec
-from resnet_server.facts import Facts
-from resnet_server.registry import Refused
+from resnet_server.engines.api import EngineSpec
+from resnet_server.models.registry import Refused
+from resnet_server.models.served_model import ModelInfo
 from resnet_server.settings import Settings
 
 CONNECT, SCRAPE, DRAIN, OPEN, METRICS, FAILED = "connect", "scrape", "drain", "open", "metrics", "failed"
@@ -29,7 +29,7 @@ class Handoff:
 
     log_level: int
     settings: Settings
-    models: tuple[tuple[Facts, tuple[EngineSpec, ...]], ...]
+    models: tuple[tuple[ModelInfo, tuple[EngineSpec, ...]], ...]
     refused: tuple[Refused, ...]
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from resnet_server.assembly import assemble
-from resnet_server.engines.link import EngineLink
+from resnet_server.endpoints.grpc.server import Listener
+from resnet_server.engines.process.channel import EngineChannel
 from resnet_server.errors import StartError
-from resnet_server.event_loop import run
 from resnet_server.frontends import handoff
 from resnet_server.frontends.handoff import Handoff
-from resnet_server.listener import Listener
-from resnet_server.metrics import Metrics
-from resnet_server.registry import Registry
+from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.registry import Registry
+from resnet_server.models.served_model import assemble
+from resnet_server.processes.event_loop import run
 
 
 def main() -> None:
@@ -43,17 +43,17 @@ class FrontEnd:
         self._owner = owner
         self._received = received
         self._memories = memories
-        self._links: list[EngineLink] = []
+        self._links: list[EngineChannel] = []
         self._metrics = CollectorRegistry()
 
     async def serve(self) -> None:
         """Open, answer what the server asks, and close."""
         metrics, registry = Metrics(self._metrics), Registry()
         memories = iter(self._memories)
-        for facts, specs in self._received.models:
-            links = [EngineLink(spec, next(memories)) for spec in specs]
+        for info, specs in self._received.models:
+            links = [EngineChannel(spec, next(memories)) for spec in specs]
             self._links += links
-            registry.ready.append(assemble(facts, links, self._received.settings, metrics))
+            registry.ready.append(assemble(info, links, self._received.settings, metrics))
         registry.refused += self._received.refused
         listener = Listener(self._received.settings, registry, metrics, shared_port=True)
         await listener.start()
@@ -64,7 +64,7 @@ class FrontEnd:
         await listener.close()
         listener.abandon()
         for link in self._links:
-            link.close_link()
+            link.close_channel()
 
     async def _obey(self) -> bool:
         """True when told to drain, False when the server is gone."""

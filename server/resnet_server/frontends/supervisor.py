@@ -10,14 +10,14 @@ from functools import partial
 
 from prometheus_client import Metric
 
-from resnet_server.child import Child
-from resnet_server.engines import wire
-from resnet_server.engines.process import Plug, ProcessEngine
-from resnet_server.engines.slots import allocate
+from resnet_server.engines.process import messages
+from resnet_server.engines.process.engine import Plug, ProcessEngine
+from resnet_server.engines.process.shared_slots import allocate
 from resnet_server.errors import StartError
 from resnet_server.frontends import handoff
 from resnet_server.frontends.handoff import Handoff
-from resnet_server.frontends.merged import lasting, merge
+from resnet_server.metrics.merged_scrape import lasting, merge
+from resnet_server.processes.child import Child
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class _FrontEnd:
     def _give(self, channel: socket.socket) -> None:
         """Hand over: first everything about the models, then a channel to each engine that is up."""
         channel.settimeout(handoff.PATIENCE_SECONDS)
-        memories = [allocate(engine.spec, wire.DEPTH) for engine in self._engines]
+        memories = [allocate(engine.spec, messages.DEPTH) for engine in self._engines]
         with contextlib.suppress(OSError):  # one that died at once is noticed by its socket's end
             handoff.send(channel, self._handoff, memories)
         for number, (engine, memory) in enumerate(zip(self._engines, memories, strict=True)):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import onnxruntime
 
-from resnet_server.engines.device import CUDA_PROVIDER, Device, available_cores
+from resnet_server.engines.api import CUDA_PROVIDER, Device
+from resnet_server.engines.device import available_cores
 from resnet_server.errors import EngineError
-from resnet_server.planning.cache import PlanCache
+from resnet_server.planning.measure import Found, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
-from resnet_server.planning.trial import Found, Task, layouts
-from resnet_server.repository import Candidate, Published
+from resnet_server.planning.plan_cache import PlanCache
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,17 @@ log = logging.getLogger(__name__)
 UNDISTURBED = 0.8  # of the processor time; a plan measured with less is used, but the next start measures again
 METHOD = 2  # of measuring and choosing; a plan that was made by another one is not used
 GRACE_SECONDS = 120.0  # to open the sessions of a large network
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One certified file that a plan may choose; it takes UINT8 [rows, `height`, `width`, 3]."""
+
+    precision: str
+    path: Path
+    sha256: str
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -49,13 +60,13 @@ class Planner:
         """Cores to share out; a GPU counts as one."""
         return 1 if self._device.provider == CUDA_PROVIDER else available_cores()
 
-    def plan(self, published: Published, candidates: Sequence[Candidate]) -> Planned:
-        """Return the best plan over the candidates' precisions; raise EngineError if none of them opens."""
-        key = self._key(candidates)
+    def plan(self, files: Sequence[ModelFile]) -> Planned:
+        """Return the best plan over the files of one version; raise EngineError if none of them opens."""
+        key = self._key(files)
         plan = self._cache.load(key) if self._cache and not self._fresh else None
         if plan is not None:
             return Planned(plan, {}, cached=True)
-        found = self._try(published, candidates)
+        found = self._try(files)
         if not found.trials:
             raise EngineError("; ".join(found.broken.values()) or "the trial found nothing")
         plan = choose(found.trials, self._settings.latency_target, self.cores)
@@ -65,12 +76,12 @@ class Planner:
             self._cache.save(key, plan)
         return Planned(plan, found.broken, cached=False)
 
-    def _try(self, published: Published, candidates: Sequence[Candidate]) -> Found:
-        spec, settings = published.manifest.input, self._settings
+    def _try(self, files: Sequence[ModelFile]) -> Found:
+        settings = self._settings
         shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
-        files = {candidate.artifact.precision: str(candidate.path) for candidate in candidates}
-        task = Task(files, astuple(self._device), shapes, settings.max_batch, spec.height, spec.width, settings.plan_seconds)
-        command = [sys.executable, "-m", "resnet_server.planning.trial"]
+        paths = {file.precision: str(file.path) for file in files}
+        task = Task(paths, astuple(self._device), shapes, settings.max_batch, files[0].height, files[0].width, settings.plan_seconds)
+        command = [sys.executable, "-m", "resnet_server.planning.measure"]
         try:
             result = subprocess.run(
                 command,
@@ -88,11 +99,11 @@ class Planner:
         values = json.loads(result.stdout)
         return Found(tuple(Trial(**trial) for trial in values["trials"]), values["broken"], values["share"])
 
-    def _key(self, candidates: Sequence[Candidate]) -> dict[str, object]:
+    def _key(self, files: Sequence[ModelFile]) -> dict[str, object]:
         settings = self._settings
         return {
             "method": METHOD,
-            "files": sorted(candidate.artifact.sha256 for candidate in candidates),
+            "files": sorted(file.sha256 for file in files),
             "machine": [processor(), self.cores, self._device.provider, self._device.name, os.uname().machine],
             "onnxruntime": onnxruntime.__version__,
             "limits": [settings.engines, settings.threads, settings.max_batch, settings.latency_target],

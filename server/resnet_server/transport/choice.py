@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from resnet_server.grpc_core import is_measured
+from resnet_server.transport.grpc_core import is_measured
 from resnet_server.transport.server import QueueServer
 
 PENDING = 100_000

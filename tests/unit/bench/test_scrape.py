@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from resnet_bench import process_tree
 from resnet_bench.errors import BenchError
 from resnet_bench.scrape import parsed, scrape
-from resnet_server.metrics import Metrics
+from resnet_server.metrics.metrics import Metrics
 
 
 def counted(calls: int) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 from batching import FakeClock, HeldEngine, ask, batching, settle, values_of
-from resnet_server.batch import BatchReport
-from resnet_server.cost import CostModel
+from resnet_server.batching.batch import BatchReport
+from resnet_server.batching.cost_model import CostModel
 from resnet_server.errors import (
     EngineDiedError,
     EngineError,

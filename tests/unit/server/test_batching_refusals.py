@@ -5,7 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 from batching import FakeClock, HeldEngine, ask, batching, image, settle, values_of
-from resnet_server.cost import CostModel
+from resnet_server.batching.cost_model import CostModel
+from resnet_server.batching.row_queue import HIGH, LOW, NORMAL
 from resnet_server.errors import (
     DeadlineError,
     InvalidRequestError,
@@ -14,7 +15,6 @@ from resnet_server.errors import (
     QueueFullError,
     UnreachableDeadlineError,
 )
-from resnet_server.queueing import HIGH, LOW, NORMAL
 
 
 async def test_a_queued_request_is_answered_at_its_deadline_and_never_computed() -> None:

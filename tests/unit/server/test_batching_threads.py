@@ -10,19 +10,19 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from batching import FakeClock, HeldEngine, ask, batching, image, settle, values_of
-from resnet_server.alarm import SLACK, Deadlines
-from resnet_server.batch import Limits
-from resnet_server.batching import Batcher
-from resnet_server.clock import LoopClock
-from resnet_server.cost import CostModel
-from resnet_server.engines.interface import Images, Outcome
+from resnet_server.batching.batch import Limits
+from resnet_server.batching.batcher import Batcher
+from resnet_server.batching.cost_model import CostModel
+from resnet_server.batching.deadlines import SLACK, Deadlines
+from resnet_server.batching.row_queue import NORMAL, Ticket
+from resnet_server.batching.waiter import Answer, LoopWaiter
+from resnet_server.engines.api import Images, Outcome
 from resnet_server.errors import DeadlineError, ModelUnavailableError, ServingError
-from resnet_server.queueing import NORMAL, Answer, Ticket
-from resnet_server.requesters import LoopRequester
+from resnet_server.processes.clock import LoopClock
 
 
 class Elsewhere:
-    """A thread that requesters live on, as calls do on the completion queue's."""
+    """A thread that waiters live on, as calls do on the completion queue's."""
 
     def __init__(self) -> None:
         self.work: queue.Queue[Callable[[], None] | None] = queue.Queue()
@@ -41,7 +41,7 @@ class Elsewhere:
         return threading.get_ident() == self.thread.ident
 
 
-class Requester:
+class Waiter:
     def __init__(self, home: Elsewhere, value: int) -> None:
         self.home, self.value = home, value
         self.outcomes: list[Answer | ServingError] = []
@@ -79,9 +79,9 @@ def elsewhere() -> Iterator[Elsewhere]:
         home.thread.join(10)
 
 
-def enqueue(batcher: Batcher, requester: Requester, deadline: float | None = None) -> "queue.Queue[Ticket]":
+def enqueue(batcher: Batcher, waiter: Waiter, deadline: float | None = None) -> "queue.Queue[Ticket]":
     ticket: queue.Queue[Ticket] = queue.Queue()
-    requester.home.work.put(lambda: ticket.put(batcher.enqueue(image(requester.value), deadline, NORMAL, requester)))
+    waiter.home.work.put(lambda: ticket.put(batcher.enqueue(image(waiter.value), deadline, NORMAL, waiter)))
     return ticket
 
 
@@ -97,7 +97,7 @@ async def test_a_thread_gives_the_engine_its_batch_and_is_told_there() -> None:
     engine = HeldEngine()
     async with batching([engine]) as batcher:
         with elsewhere() as home:
-            one, two = Requester(home, 1), Requester(home, 2)
+            one, two = Waiter(home, 1), Waiter(home, 2)
             enqueue(batcher, one)
             await until(lambda: engine.batches == [[1]])
             enqueue(batcher, two)
@@ -113,7 +113,7 @@ async def test_a_thread_gives_the_engine_its_batch_and_is_told_there() -> None:
 
 
 async def test_what_another_thread_posts_to_the_event_loop_is_done_there() -> None:
-    requester = LoopRequester()
+    waiter = LoopWaiter()
     threads: list[int] = []
     posted = asyncio.Event()
 
@@ -121,9 +121,9 @@ async def test_what_another_thread_posts_to_the_event_loop_is_done_there() -> No
         threads.append(threading.get_ident())
         posted.set()
 
-    await asyncio.to_thread(requester.post, note)
+    await asyncio.to_thread(waiter.post, note)
     await asyncio.wait_for(posted.wait(), 10)
-    requester.post(note)
+    waiter.post(note)
     assert threads == [threading.get_ident()] * 2
 
 
@@ -131,7 +131,7 @@ async def test_who_has_left_is_not_told_and_not_computed_and_carries_nobody_else
     engine = HeldEngine()
     async with batching([engine]) as batcher:
         with elsewhere() as home:
-            first, gone, stays = (Requester(home, value) for value in (1, 2, 3))
+            first, gone, stays = (Waiter(home, value) for value in (1, 2, 3))
             running = enqueue(batcher, first)
             await until(lambda: engine.batches == [[1]])
             waiting = enqueue(batcher, gone)
@@ -153,7 +153,7 @@ async def test_a_deadline_set_on_a_thread_is_kept_on_the_real_clock() -> None:
     batcher = Batcher([engine], limits, LoopClock())
     clock = LoopClock()
     with elsewhere() as home:
-        patient, late, later = (Requester(home, value) for value in (1, 2, 3))
+        patient, late, later = (Waiter(home, value) for value in (1, 2, 3))
         enqueue(batcher, patient)
         await until(lambda: bool(engine.batches))
         begun = clock.time()
@@ -201,25 +201,25 @@ async def test_threads_and_the_event_loop_at_once_lose_and_confuse_nothing(leavi
     counts = [200] * 3
     with elsewhere() as left, elsewhere() as middle, elsewhere() as right:
         homes = [left, middle, right]
-        requesters = [[Requester(home, (7 * index + offset) % 256) for index in range(200)] for offset, home in enumerate(homes)]
-        tickets = [[enqueue(batcher, requester, LoopClock().time() + 60) for requester in line] for line in requesters]
+        waiters = [[Waiter(home, (7 * index + offset) % 256) for index in range(200)] for offset, home in enumerate(homes)]
+        tickets = [[enqueue(batcher, waiter, LoopClock().time() + 60) for waiter in line] for line in waiters]
         here = [asyncio.create_task(batcher.submit(image(index % 256))) for index in range(200)]
-        gone: set[Requester] = set()
+        gone: set[Waiter] = set()
         if leaving:
-            for line, line_tickets in zip(requesters, tickets, strict=True):
-                for requester, ticket in itertools.islice(zip(line, line_tickets, strict=True), 0, None, 3):
+            for line, line_tickets in zip(waiters, tickets, strict=True):
+                for waiter, ticket in itertools.islice(zip(line, line_tickets, strict=True), 0, None, 3):
                     if batcher.leave(await asyncio.to_thread(ticket.get, True, 10)):
-                        gone.add(requester)
-        for line, count in zip(requesters, counts, strict=True):
+                        gone.add(waiter)
+        for line, count in zip(waiters, counts, strict=True):
             assert len(line) == count
-            for requester in line:
-                if requester not in gone:
-                    assert isinstance(answer := await requester.wait(), Answer)
-                    assert values_of(answer) == [requester.value]
-                    assert len(requester.outcomes) == 1
+            for waiter in line:
+                if waiter not in gone:
+                    assert isinstance(answer := await waiter.wait(), Answer)
+                    assert values_of(answer) == [waiter.value]
+                    assert len(waiter.outcomes) == 1
         assert [values_of(answer) for answer in await asyncio.gather(*here)] == [[index % 256] for index in range(200)]
         await asyncio.wait_for(batcher.drain(), 10)
-        assert all(requester.outcomes == [] for requester in gone)
+        assert all(waiter.outcomes == [] for waiter in gone)
     assert batcher.queued_rows == batcher.running_rows == 0
 
 
@@ -227,7 +227,7 @@ async def test_requests_in_vain_do_not_pile_up_behind_their_deadlines() -> None:
     held = Deadlines()
     home = Elsewhere()
     for index in range(10_000):
-        ticket = Ticket(image(1), 0.0, NORMAL, Requester(home, 1))
+        ticket = Ticket(image(1), 0.0, NORMAL, Waiter(home, 1))
         ticket.deadline = 1000.0 - index
         held.add(ticket)
         if index % 10:

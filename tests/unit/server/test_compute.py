@@ -7,11 +7,11 @@ import numpy as np
 import onnxruntime
 import pytest
 from resnet_models.sample import load_sample
+from resnet_server.engines.api import CPU_PROVIDER, CUDA_PROVIDER, Device, EngineSpec
 from resnet_server.engines.compute import Compute
-from resnet_server.engines.device import CPU_PROVIDER, CUDA_PROVIDER, Device, cuda_obstacle
-from resnet_server.engines.interface import EngineSpec
+from resnet_server.engines.device import cuda_obstacle
+from resnet_server.engines.gpu.tensorrt import TENSORRT_PROVIDER, tensorrt_obstacle
 from resnet_server.engines.session import CPU, open_session
-from resnet_server.engines.tensorrt import TENSORRT_PROVIDER, tensorrt_obstacle
 from resnet_server.errors import EngineError
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from resnet_models.sample import load_sample
-from resnet_server.engines import cuda
+from resnet_server.engines.api import CPU_PROVIDER, Device, EngineSpec, Images, Logits
 from resnet_server.engines.compute import Compute
-from resnet_server.engines.cuda import TOLERANCES, CudaOpener
-from resnet_server.engines.device import CPU_PROVIDER, TF32_SWITCH, Device, cuda_obstacle, pick_devices
-from resnet_server.engines.driver import load_driver
-from resnet_server.engines.gpu_memory import open_gpu_memory
-from resnet_server.engines.interface import EngineSpec, Images, Logits
+from resnet_server.engines.device import TF32_SWITCH, cuda_obstacle, pick_devices
+from resnet_server.engines.gpu import cuda_provider as cuda
+from resnet_server.engines.gpu.cuda_provider import TOLERANCES, CudaOpener
+from resnet_server.engines.gpu.driver import load_driver
+from resnet_server.engines.gpu.memory import open_gpu_memory
+from resnet_server.engines.gpu.tensorrt import tensorrt_obstacle
+from resnet_server.engines.gpu.tuning import Tactic, difference
 from resnet_server.engines.session import Provider
-from resnet_server.engines.tactics import Tactic, difference
-from resnet_server.engines.tensorrt import tensorrt_obstacle
 from resnet_server.errors import EngineError
 
 OBSTACLE = cuda_obstacle()

@@ -7,13 +7,13 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from resnet_server.engines import cuda, tensorrt
-from resnet_server.engines.cuda import TOLERANCES, CudaOpener, changes, cuda_provider, precision_of
-from resnet_server.engines.device import CUDA_PROVIDER, Device
-from resnet_server.engines.interface import EngineSpec
+from resnet_server.engines.api import CUDA_PROVIDER, Device, EngineSpec
+from resnet_server.engines.gpu import cuda_provider as cuda
+from resnet_server.engines.gpu import tensorrt
+from resnet_server.engines.gpu.cuda_provider import TOLERANCES, CudaOpener, changes, cuda_provider, precision_of
+from resnet_server.engines.gpu.tensorrt import TENSORRT_PROVIDER, cache_folder, tensorrt_provider
+from resnet_server.engines.gpu.tuning import Tactic
 from resnet_server.engines.session import CPU, Provider
-from resnet_server.engines.tactics import Tactic
-from resnet_server.engines.tensorrt import TENSORRT_PROVIDER, cache_folder, tensorrt_provider
 from resnet_server.errors import EngineError
 
 

@@ -9,11 +9,9 @@ from typing import Any
 import onnxruntime
 import pytest
 from resnet_server.engines import device as device_module
+from resnet_server.engines.api import CPU_PROVIDER, CUDA_PROVIDER, Device
 from resnet_server.engines.device import (
-    CPU_PROVIDER,
-    CUDA_PROVIDER,
     TF32_SWITCH,
-    Device,
     cuda_devices,
     cuda_obstacle,
     parse_device_ids,
@@ -21,8 +19,8 @@ from resnet_server.engines.device import (
     pick_devices,
     preload_libraries,
 )
-from resnet_server.engines.driver import Driver, DriverError
-from resnet_server.engines.gpu_memory import GpuMemory, MemoryUse, open_gpu_memory
+from resnet_server.engines.gpu.driver import Driver, DriverError
+from resnet_server.engines.gpu.memory import GpuMemory, MemoryUse, open_gpu_memory
 from resnet_server.errors import StartError
 
 INVALID_VALUE, NO_DEVICE, ALREADY_REGISTERED = 1, 100, 712

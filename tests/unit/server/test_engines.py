@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from resnet_models.sample import load_sample
-from resnet_server.engines.device import CPU_PROVIDER, Device
-from resnet_server.engines.in_process import InProcessEngine
-from resnet_server.engines.interface import EngineSpec, Images, Outcome
-from resnet_server.engines.link import EngineLink
-from resnet_server.engines.process import Plug, ProcessEngine
-from resnet_server.engines.slots import IDLE, Slots
+from resnet_server.engines.api import CPU_PROVIDER, Device, EngineSpec, Images, Outcome
+from resnet_server.engines.process.channel import EngineChannel
+from resnet_server.engines.process.engine import Plug, ProcessEngine
+from resnet_server.engines.process.shared_slots import IDLE, SharedSlots
+from resnet_server.engines.thread_engine import ThreadEngine
 from resnet_server.errors import EngineDiedError, EngineError
-from resnet_server.replay import compute
+from resnet_server.models.certificate_replay import compute
 
-KINDS = [InProcessEngine, ProcessEngine]
-AnyEngine = InProcessEngine | ProcessEngine
+KINDS = [ThreadEngine, ProcessEngine]
+AnyEngine = ThreadEngine | ProcessEngine
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ async def test_two_batches_lie_ready_and_a_kill_fails_only_the_one_that_ran(spec
     engine = ProcessEngine(replace(spec, max_rows=256), on_restart)
     async with opened(engine):
         right = await compute(engine, images)
-        first, slots = engine.pid, Slots(engine.memory, engine.spec, engine.depth)
+        first, slots = engine.pid, SharedSlots(engine.memory, engine.spec, engine.depth)
         ends = [start(engine, images) for _ in range(2)]
         while slots.running == IDLE:  # noqa: ASYNC110  # another process changes it
             await asyncio.sleep(0)
@@ -116,7 +115,7 @@ async def test_channels_share_an_engine_and_one_that_closes_leaves_the_others_al
     images = load_sample().images[:8]
     engine = ProcessEngine(spec)
     async with opened(engine):
-        other = EngineLink(spec)
+        other = EngineChannel(spec)
         plug = Plug(other.memory, other.connect)
         engine.process.plug_in(plug)
         first, second = await asyncio.gather(start(engine, images), start(other, images[::-1].copy()))
@@ -124,11 +123,11 @@ async def test_channels_share_an_engine_and_one_that_closes_leaves_the_others_al
         assert second.logits is not None
         np.testing.assert_allclose(first.logits, second.logits[::-1], atol=1e-4)
         engine.process.unplug(plug)
-        other.close_link()
+        other.close_channel()
         np.testing.assert_array_equal(await compute(engine, images), first.logits)
 
 
-def start(engine: EngineLink, images: Images) -> "asyncio.Future[Outcome]":
+def start(engine: EngineChannel, images: Images) -> "asyncio.Future[Outcome]":
     ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     engine.start([images], len(images), False, ended.set_result)
     return ended
@@ -163,7 +162,7 @@ async def test_closing_ends_the_process_and_frees_the_memory(spec: EngineSpec) -
 
 
 async def test_a_batch_for_an_engine_that_has_just_gone_comes_back_soon_and_keeps_no_slot(spec: EngineSpec) -> None:
-    link = EngineLink(spec)  # as between the end of one process and the start of the next
+    link = EngineChannel(spec)  # as between the end of one process and the start of the next
     images = load_sample().images[:1]
     for _ in range(3 * link.depth):
         ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -171,4 +170,4 @@ async def test_a_batch_for_an_engine_that_has_just_gone_comes_back_soon_and_keep
         assert not ended.done()  # the batcher holds its lock now
         outcome = await asyncio.wait_for(ended, 5)
         assert isinstance(outcome.error, EngineDiedError) and not outcome.begun
-    link.close_link()
+    link.close_channel()

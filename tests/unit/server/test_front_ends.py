@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from resnet_server.app import front_end_count
 from resnet_server.errors import StartError
 from resnet_server.frontends import handoff
-from resnet_server.frontends.merged import lasting, merge
 from resnet_server.frontends.port import SharedPort
+from resnet_server.metrics.merged_scrape import lasting, merge
 from resnet_server.settings import Settings
 
 

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from resnet_server import grpc_core
+from resnet_server.transport import grpc_core
 
 
 @pytest.mark.parametrize(

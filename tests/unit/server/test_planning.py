@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from resnet_server.cli import main
-from resnet_server.engines.interface import Images
-from resnet_server.planning.cache import PlanCache
+from resnet_server.engines.api import Images
+from resnet_server.planning.measure import Bench, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
-from resnet_server.planning.trial import Bench, Task, layouts
+from resnet_server.planning.plan_cache import PlanCache
 
 TRIALS = [
     *(Trial("fp32", 2, 1, rows, 1e-3 * rows + 0.1e-3) for rows in (1, 8, 64)),

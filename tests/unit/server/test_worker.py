@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from resnet_server.engines import wire
+from resnet_server.engines.api import CPU_PROVIDER, Device, EngineSpec, Images, Logits
 from resnet_server.engines.compute import Compute
-from resnet_server.engines.device import CPU_PROVIDER, Device
-from resnet_server.engines.interface import EngineSpec, Images, Logits
-from resnet_server.engines.slots import IDLE, Slots, allocate
-from resnet_server.engines.worker import Worker, decode, encode
+from resnet_server.engines.process import messages
+from resnet_server.engines.process.shared_slots import IDLE, SharedSlots, allocate
+from resnet_server.engines.process.worker import Worker, decode, encode
 from resnet_server.errors import EngineError
 
 SPEC = EngineSpec(Path("model.fp32.onnx"), Device("cuda", "CUDAExecutionProvider", "test", 3, "H"), 1, 2, 4, 8, 8, 10)
@@ -38,15 +37,15 @@ class Failing(Compute):
 
 
 @contextmanager
-def channel_to(compute: Failing) -> Iterator[tuple[socket.socket, Slots, "Future[None]"]]:
+def channel_to(compute: Failing) -> Iterator[tuple[socket.socket, SharedSlots, "Future[None]"]]:
     """A worker on a thread, with one channel; its owner leaves at the end."""
     owner, workers_owner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    memory = allocate(SPEC, wire.DEPTH)
-    slots = Slots(memory, SPEC, wire.DEPTH)
+    memory = allocate(SPEC, messages.DEPTH)
+    slots = SharedSlots(memory, SPEC, messages.DEPTH)
     with owner, workers_owner, ours, ThreadPoolExecutor(1) as thread:
         with theirs:
-            socket.send_fds(owner, [wire.CHANNEL], [theirs.fileno(), memory])
+            socket.send_fds(owner, [messages.CHANNEL], [theirs.fileno(), memory])
         os.close(memory)
         served = thread.submit(Worker(SPEC, compute, workers_owner).serve)
         yield ours, slots, served
@@ -56,9 +55,9 @@ def channel_to(compute: Failing) -> Iterator[tuple[socket.socket, Slots, "Future
 def test_an_error_costs_one_batch() -> None:
     with channel_to(Failing("ONNX Runtime failed on 2 rows: out of memory")) as (ours, slots, served):
         for slot in range(2):
-            ours.send(wire.ORDER.pack(slot, 2, False))
-            answer = ours.recv(wire.LONGEST)
-            assert wire.FAILED.unpack(answer[: wire.FAILED.size]) == (wire.ERROR, slot)
+            ours.send(messages.ORDER.pack(slot, 2, False))
+            answer = ours.recv(messages.LONGEST)
+            assert messages.FAILED.unpack(answer[: messages.FAILED.size]) == (messages.ERROR, slot)
             assert answer.endswith(b"out of memory")
         assert slots.running == IDLE
         assert not served.done()
@@ -67,9 +66,9 @@ def test_an_error_costs_one_batch() -> None:
 def test_a_channel_that_closes_gives_its_slots_back_and_the_engine_goes_on() -> None:
     compute = Failing("")
     with channel_to(compute) as (ours, _, served):
-        ours.send(wire.ORDER.pack(0, 1, False))
-        ours.recv(wire.LONGEST)
-        assert compute.pinned == wire.DEPTH
+        ours.send(messages.ORDER.pack(0, 1, False))
+        ours.recv(messages.LONGEST)
+        assert compute.pinned == messages.DEPTH
         ours.close()
     served.result(30)
     assert compute.pinned == 0
@@ -77,7 +76,7 @@ def test_a_channel_that_closes_gives_its_slots_back_and_the_engine_goes_on() -> 
 
 def test_a_gpu_that_has_failed_for_good_ends_the_process() -> None:
     with channel_to(Failing("ONNX Runtime failed on 2 rows: CUDA failure 700: an illegal memory access")) as (ours, _, served):
-        ours.send(wire.ORDER.pack(0, 1, False))
+        ours.send(messages.ORDER.pack(0, 1, False))
         with pytest.raises(EngineError, match="CUDA failure 700"):
             served.result(30)
 
@@ -88,10 +87,10 @@ def test_a_spec_crosses_the_border_whole() -> None:
 
 
 def test_slots_of_both_sides_are_the_same_memory() -> None:
-    memory = allocate(SPEC, wire.DEPTH)
-    ours, theirs = Slots(memory, SPEC, wire.DEPTH), Slots(memory, SPEC, wire.DEPTH)
+    memory = allocate(SPEC, messages.DEPTH)
+    ours, theirs = SharedSlots(memory, SPEC, messages.DEPTH), SharedSlots(memory, SPEC, messages.DEPTH)
     os.close(memory)
-    for slot in range(wire.DEPTH):
+    for slot in range(messages.DEPTH):
         ours.images[slot][:] = slot + 1
         theirs.logits[slot][:] = slot + 0.5
     theirs.running = 1

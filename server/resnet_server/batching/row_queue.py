@@ -1,0 +1,189 @@
+"""The queue of rows: priorities first, then in order, with large requests in pieces so that small ones never wait behind them."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from resnet_server.batching.waiter import Answer, Waiter
+from resnet_server.engines.api import Images, Logits
+
+HIGH, NORMAL, LOW = 1, 2, 3
+PRIORITIES = (HIGH, NORMAL, LOW)
+
+
+class Ticket:
+    """Rows waiting for an answer. Once they are `over`, answered or left by whoever waited, they have no `waiter` any more."""
+
+    __slots__ = (
+        "batch_rows",
+        "deadline",
+        "enqueued_at",
+        "logits",
+        "over",
+        "priority",
+        "promised",
+        "queued",
+        "rows",
+        "started_at",
+        "taken",
+        "unanswered",
+        "waiter",
+    )
+
+    def __init__(self, rows: Images, enqueued_at: float, priority: int, waiter: Waiter) -> None:
+        self.rows = rows
+        self.enqueued_at = enqueued_at
+        self.priority = priority
+        self.waiter: Waiter | None = waiter
+        self.over = False
+        self.queued = True
+        self.taken = 0
+        self.unanswered = len(rows)
+        self.started_at = 0.0
+        self.batch_rows = 0
+        self.deadline: float | None = None
+        self.promised: float | None = None
+        self.logits: Logits | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Rows not yet in a batch."""
+        return len(self.rows) - self.taken if self.queued else 0
+
+    def answer(self, start: int, logits: Logits, batch_rows: int, now: float) -> Answer | None:
+        """Take the logits of the rows from `start`; the answer once all are there."""
+        self.unanswered -= len(logits)
+        self.batch_rows = max(self.batch_rows, batch_rows)
+        if self.logits is None and self.unanswered:
+            self.logits = np.empty((len(self.rows), logits.shape[1]), np.float32)
+        if self.logits is not None:
+            self.logits[start : start + len(logits)] = logits
+            logits = self.logits
+        if self.unanswered:
+            return None
+        return Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `start` to `stop` of a ticket."""
+
+    ticket: Ticket
+    start: int
+    stop: int
+
+
+class _Level:
+    """Tickets of one priority: small ones, and those larger than a batch, which get every other batch."""
+
+    def __init__(self) -> None:
+        self.small: deque[Ticket] = deque()
+        self.large: deque[Ticket] = deque()
+        self.large_next = False
+
+    def take(self, room: int, batch: list[Piece]) -> int:
+        """Fill `batch` with up to `room` rows; return the room left."""
+        lines = (self.large, self.small) if self.large_next else (self.small, self.large)
+        if self.small and self.large:
+            self.large_next = not self.large_next
+        for line in lines:
+            room = _take_from(line, room, batch)
+        return room
+
+    def sweep(self) -> None:
+        self.small = deque(ticket for ticket in self.small if ticket.queued)
+        self.large = deque(ticket for ticket in self.large if ticket.queued)
+
+
+def _take_from(line: deque[Ticket], room: int, batch: list[Piece]) -> int:
+    while room and line:
+        ticket = line[0]
+        if ticket.queued:
+            count = min(room, ticket.waiting)
+            batch.append(Piece(ticket, ticket.taken, ticket.taken + count))
+            ticket.taken += count
+            room -= count
+            if ticket.taken < len(ticket.rows):
+                break
+            ticket.queued = False
+        line.popleft()
+    return room
+
+
+class RowQueue:
+    """Tickets that wait; `large` is the number of rows above which a request counts as large."""
+
+    def __init__(self, large: int) -> None:
+        self._large = large
+        self._levels = {priority: _Level() for priority in PRIORITIES}
+        self._rows = dict.fromkeys(PRIORITIES, 0)
+        self._abandoned = 0
+        self.rows = 0
+
+    def __len__(self) -> int:
+        """Tickets held, with the abandoned ones that are not swept yet."""
+        return sum(len(level.small) + len(level.large) for level in self._levels.values())
+
+    def rows_before(self, priority: int) -> int:
+        """Rows that would run before a new ticket of `priority`."""
+        return sum(rows for level, rows in self._rows.items() if level <= priority)
+
+    @property
+    def oldest(self) -> float:
+        """When the first of those that wait came; infinity if nobody does."""
+        heads = (next((t for t in line if t.queued), None) for level in self._levels.values() for line in (level.small, level.large))
+        return min((ticket.enqueued_at for ticket in heads if ticket is not None), default=float("inf"))
+
+    def add(self, ticket: Ticket) -> None:
+        """Append a ticket to its line."""
+        level = self._levels[ticket.priority]
+        (level.large if len(ticket.rows) > self._large else level.small).append(ticket)
+        self._count(ticket.priority, len(ticket.rows))
+
+    def take(self, room: int) -> list[Piece]:
+        """Up to `room` rows, the most urgent first."""
+        batch: list[Piece] = []
+        for priority in PRIORITIES:
+            if room and self._rows[priority]:
+                before = room
+                room = self._levels[priority].take(room, batch)
+                self._count(priority, room - before)
+        return batch
+
+    def remove(self, ticket: Ticket) -> None:
+        """Give back the room of a ticket that no longer waits; its line drops it at the head, or when half are such."""
+        if not ticket.queued:
+            return
+        self._count(ticket.priority, -ticket.waiting)
+        ticket.queued = False
+        self._abandoned += 1
+        if self._abandoned > len(self) // 2:  # cancelled requests must not hold their rows behind a slow batch
+            for level in self._levels.values():
+                level.sweep()
+            self._abandoned = 0
+
+    def drop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Remove from the head of each line those for whom it is too late, none of whose rows has been taken; return them."""
+        dropped = []
+        for level in self._levels.values():
+            for line in (level.small, level.large):
+                while line and (not line[0].queued or (not line[0].taken and hopeless(line[0]))):
+                    ticket = line.popleft()
+                    if ticket.queued:
+                        self._count(ticket.priority, -ticket.waiting)
+                        ticket.queued = False
+                        dropped.append(ticket)
+        return dropped
+
+    def drop_all(self) -> list[Ticket]:
+        """Empty the queue and return who waited."""
+        left = [ticket for level in self._levels.values() for line in (level.small, level.large) for ticket in line if ticket.queued]
+        for ticket in left:
+            self.remove(ticket)
+        return left
+
+    def _count(self, priority: int, rows: int) -> None:
+        self._rows[priority] += rows
+        self.rows += rows

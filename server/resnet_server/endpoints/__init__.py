@@ -1,0 +1,1 @@
+"""What callers speak: requests are checked and decoded here, and answers encoded; nothing here computes."""

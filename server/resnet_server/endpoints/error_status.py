@@ -1,0 +1,152 @@
+"""The border: deadlines in, errors out as gRPC status, and the count of both."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, TypeAlias
+
+import grpc
+
+from resnet_server.errors import (
+    DeadlineError,
+    EngineDiedError,
+    EngineError,
+    InvalidRequestError,
+    LateError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    OverloadError,
+    QueueFullError,
+    ServingError,
+    UnreachableDeadlineError,
+)
+from resnet_server.metrics.metrics import Metrics
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[type[ServingError], tuple[grpc.StatusCode, str]] = {
+    InvalidRequestError: (grpc.StatusCode.INVALID_ARGUMENT, "invalid"),
+    ModelNotFoundError: (grpc.StatusCode.NOT_FOUND, "unknown_model"),
+    ModelUnavailableError: (grpc.StatusCode.UNAVAILABLE, "unavailable"),
+    QueueFullError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full"),
+    LateError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "late"),
+    DeadlineError: (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline"),
+    UnreachableDeadlineError: (grpc.StatusCode.DEADLINE_EXCEEDED, "unreachable"),
+    EngineDiedError: (grpc.StatusCode.UNAVAILABLE, "engine_died"),
+    EngineError: (grpc.StatusCode.INTERNAL, "engine"),
+}
+"""Error to gRPC status and to the `reason` label of `resnet_rejects_total`."""
+
+RETRY_AFTER = "grpc-retry-pushback-ms"
+WAY_BACK_SECONDS, WAY_BACK_SHARE = 0.002, 0.05
+"""Kept free before a deadline, the lesser of the two: an answer must be with its caller by then, not only leave."""
+
+
+class Refusal(NamedTuple):
+    """How a call ends that is not answered."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str], ...] = ()
+
+
+class Border:
+    """Wraps a method's body: maps its errors, times and counts it."""
+
+    def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._now = now
+        self._kept: dict[tuple[str, str, str, str, str], Callable[[float], None]] = {}
+
+    def call(self, method: str, context: Context) -> "Call":
+        """Use as `async with border.call("ModelInfer", context) as call`; aborts the RPC on an error."""
+        return Call(self, method, context, self._now())
+
+    async def failed(self, call: "Call", error: BaseException) -> None:
+        """Count what went wrong, and abort the RPC with the status for it; cancellation and Ctrl-C go on."""
+        if isinstance(error, asyncio.CancelledError):
+            self.left(call)
+        elif isinstance(error, Exception):
+            refusal = self.refusal(call, error)
+            call.context.set_trailing_metadata(refusal.trailing_metadata)
+            await call.context.abort(refusal.code, refusal.details)
+
+    def refusal(self, call: "Call", error: Exception) -> "Refusal":
+        """Count what went wrong, and say how the call ends."""
+        if not isinstance(error, ServingError):
+            self._count(call, grpc.StatusCode.INTERNAL.name, "internal")
+            log.error("%s failed", call.method, exc_info=error)
+            return Refusal(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
+        code, reason = STATUS[type(error)]
+        self._count(call, code.name, reason)
+        if isinstance(error, OverloadError):
+            return Refusal(code, str(error), ((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
+        return Refusal(code, str(error))
+
+    def left(self, call: "Call") -> None:
+        """Count a caller who did not wait."""
+        self._count(call, grpc.StatusCode.CANCELLED.name, "cancelled")
+
+    def answered(self, call: "Call") -> None:
+        """Count before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
+        self._count(call, grpc.StatusCode.OK.name, "")
+
+    def _count(self, call: "Call", status: str, reason: str) -> None:
+        """Looking labels up costs more than counting: what was looked up is kept. Names that callers invent never get here."""
+        key = (call.model, call.version, call.method, status, reason)
+        count = self._kept.get(key)
+        if count is None:
+            count = self._kept[key] = self._counting(*key)
+        self._metrics.buffer.note(count, self._now() - call.started)
+
+    def _counting(self, model: str, version: str, method: str, status: str, reason: str) -> Callable[[float], None]:
+        """Counts one such call, given its seconds."""
+        counters = [self._metrics.requests.labels(model, version, method, status)]
+        if reason:
+            counters.append(self._metrics.rejects.labels(model, version, reason))
+        observe = self._metrics.request_seconds.labels(model, version, method).observe
+
+        def count(seconds: float) -> None:
+            for counter in counters:
+                counter.inc()
+            observe(seconds)
+
+        return count
+
+    def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
+        """The earlier of the gRPC deadline and a timeout in microseconds, less the answer's way back; None without either.
+
+        As a time of the clock.
+        """
+        remaining = context.time_remaining()
+        limits = [remaining] if remaining is not None else []
+        if timeout_us is not None:
+            limits.append(timeout_us / 1e6)
+        if not limits:
+            return None
+        left = min(limits)
+        return self._now() + left - min(WAY_BACK_SECONDS, WAY_BACK_SHARE * max(0.0, left))
+
+
+class Call:
+    """One call as metrics see it; the service fills in the model once it is known to exist."""
+
+    __slots__ = ("border", "context", "method", "model", "started", "version")
+
+    def __init__(self, border: Border, method: str, context: Context, started: float) -> None:
+        self.border = border
+        self.method = method
+        self.context = context
+        self.started = started
+        self.model = self.version = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.border.answered(self)
+        else:
+            await self.border.failed(self, error)

@@ -1,0 +1,61 @@
+"""The request parameters that the server knows; others are ignored, as the protocol asks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from resnet_proto.open_inference_pb2 import InferParameter, ModelInferRequest
+
+from resnet_server.batching.row_queue import NORMAL, PRIORITIES
+from resnet_server.errors import InvalidRequestError
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """As given, or their defaults; `timeout_us` in microseconds, None without one."""
+
+    precision: str = ""
+    timeout_us: int | None = None
+    priority: int = NORMAL
+
+
+NONE_GIVEN = Parameters()
+
+
+def read_parameters(request: ModelInferRequest) -> Parameters:
+    """`precision` (a string), `timeout` (microseconds) and `priority` (1 first, 3 last, 0 the default).
+
+    Raises InvalidRequestError naming the parameter, its value and what was expected.
+    """
+    given = request.parameters
+    if not given:
+        return NONE_GIVEN
+    timeout = _whole_number(given, "timeout", "a positive int64_param in microseconds")
+    if timeout is not None and timeout <= 0:
+        raise InvalidRequestError(f"parameters.timeout: {timeout}; expected a positive int64_param in microseconds")
+    expected = f"0 to {max(PRIORITIES)} as int64_param: 1 goes first, 0 is the default"
+    priority = _whole_number(given, "priority", expected) or NORMAL
+    if priority not in PRIORITIES:
+        raise InvalidRequestError(f"parameters.priority: {priority}; expected {expected}")
+    return Parameters(_precision(given), timeout, priority)
+
+
+def _whole_number(given: Mapping[str, InferParameter], name: str, expected: str) -> int | None:
+    if name not in given:
+        return None
+    parameter = given[name]
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind == "int64_param":
+        return parameter.int64_param
+    if kind == "uint64_param":
+        return parameter.uint64_param
+    shown = getattr(parameter, kind) if kind else "nothing"
+    raise InvalidRequestError(f"parameters.{name}: {shown!r} as {kind}; expected {expected}")
+
+
+def _precision(given: Mapping[str, InferParameter]) -> str:
+    if "precision" not in given:
+        return ""
+    kind = given["precision"].WhichOneof("parameter_choice")
+    if kind != "string_param":
+        raise InvalidRequestError(f"parameters.precision: is {kind}; expected string_param")
+    return given["precision"].string_param

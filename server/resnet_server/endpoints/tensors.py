@@ -1,0 +1,136 @@
+"""Open Inference Protocol messages against a manifest: decode a request, encode an answer.
+
+Field names in errors are the protocol's. Raw contents are row-major without padding, one entry per input;
+answers are raw too, since public clients read nothing else.
+"""
+
+import math
+
+import numpy as np
+from resnet_proto.manifest_pb2 import Manifest
+from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+
+from resnet_server.engines.api import Images, Logits
+from resnet_server.errors import InvalidRequestError
+from resnet_server.models.served_model import ServedModel
+
+DATATYPE = "UINT8"
+IDENTITY = ("precision", "provider", "certificate")
+MOST_HEADS = 1024  # lengths of BYTES answers vary
+TYPED_FIELDS = ("bool", "int", "int64", "uint64", "fp32", "fp64", "bytes")
+
+
+def decode_rows(request: ModelInferRequest, manifest: Manifest, max_rows: int) -> Images:
+    """Return the request's rows, UINT8 [n, height, width, 3], without a copy where they came raw.
+
+    Raises InvalidRequestError naming the field, its value and what was expected.
+    """
+    spec = manifest.input
+    if len(request.inputs) != 1:
+        names = ", ".join(repr(tensor.name) for tensor in request.inputs) or "none"
+        raise InvalidRequestError(f"inputs: {len(request.inputs)} ({names}); expected one, '{spec.name}'")
+    tensor = request.inputs[0]
+    if tensor.name != spec.name:
+        raise InvalidRequestError(f"inputs[0].name: '{tensor.name}'; expected '{spec.name}'")
+    if tensor.datatype != DATATYPE:
+        raise InvalidRequestError(f"inputs[0].datatype: '{tensor.datatype}'; expected '{DATATYPE}'")
+    shape = tuple(tensor.shape)
+    expected = (spec.height, spec.width, 3)
+    if len(shape) != 4 or shape[1:] != expected or shape[0] < 0:
+        raise InvalidRequestError(f"inputs[0].shape: {list(shape)}; expected [n, {', '.join(map(str, expected))}]")
+    if not 1 <= shape[0] <= max_rows:
+        raise InvalidRequestError(f"inputs[0].shape: {shape[0]} rows; expected 1 to {max_rows}")
+    return _contents(request, math.prod(shape)).reshape(shape)
+
+
+def _contents(request: ModelInferRequest, count: int) -> Images:
+    tensor = request.inputs[0]
+    raw = request.raw_input_contents
+    if "shared_memory_region" in tensor.parameters:
+        raise InvalidRequestError("inputs[0].parameters: shared_memory_region is not supported; send the bytes")
+    if raw and tensor.HasField("contents"):
+        raise InvalidRequestError("raw_input_contents: given together with inputs[0].contents; expected one of the two")
+    if raw:
+        if len(raw) != 1:
+            raise InvalidRequestError(f"raw_input_contents: {len(raw)} entries; expected 1, one per input")
+        if len(raw[0]) != count:
+            raise InvalidRequestError(f"raw_input_contents[0]: {len(raw[0])} bytes; expected {count} for shape {list(tensor.shape)}")
+        return np.frombuffer(raw[0], np.uint8)
+    return _typed_contents(request, count)
+
+
+def _typed_contents(request: ModelInferRequest, count: int) -> Images:
+    contents = request.inputs[0].contents
+    for kind in TYPED_FIELDS:
+        if getattr(contents, f"{kind}_contents"):
+            raise InvalidRequestError(f"inputs[0].contents.{kind}_contents: given for {DATATYPE}; expected uint_contents")
+    values = np.array(contents.uint_contents, np.uint32)
+    if len(values) != count:
+        raise InvalidRequestError(f"inputs[0].contents.uint_contents: {len(values)} values; expected {count}")
+    if values.max() > 255:
+        raise InvalidRequestError(f"inputs[0].contents.uint_contents: a value of {values.max()}; expected 0 to 255")
+    return values.astype(np.uint8)
+
+
+def check_outputs(request: ModelInferRequest, manifest: Manifest) -> int:
+    """Check the requested outputs; return the k of the `classification` extension, 0 for plain logits."""
+    if not request.outputs:
+        return 0
+    if len(request.outputs) > 1 or request.outputs[0].name != manifest.output.name:
+        names = ", ".join(f"'{output.name}'" for output in request.outputs)
+        raise InvalidRequestError(f"outputs: {names}; expected '{manifest.output.name}'")
+    parameters = request.outputs[0].parameters
+    if "shared_memory_region" in parameters:
+        raise InvalidRequestError("outputs[0].parameters: shared_memory_region is not supported; the answer is in the message")
+    if "classification" not in parameters:
+        return 0
+    count = parameters["classification"].int64_param
+    if not 1 <= count <= manifest.output.classes:
+        raise InvalidRequestError(f"outputs[0].parameters.classification: {count}; expected 1 to {manifest.output.classes}")
+    return count
+
+
+class AnswerEncoder:
+    """Encodes the answers of one model: what is the same in all of them is serialised once.
+
+    Parts of a protobuf message, one behind the other, are the message.
+    """
+
+    def __init__(self, model: ServedModel) -> None:
+        self._labels = model.labels
+        self._output = model.manifest.output.name
+        head = ModelInferResponse(model_name=model.name, model_version=model.version)
+        for name in IDENTITY:
+            head.parameters[name].string_param = model.properties[name]
+        self._model = head.SerializeToString()
+        self._heads: dict[tuple[tuple[int, int], str, int], tuple[bytes, bytes]] = {}
+
+    def encode(self, identity: str, logits: Logits, top_k: int) -> bytes:
+        """A ModelInferResponse: FP32 [n, classes] raw, or BYTES [n, top_k] of `value:index:label`."""
+        rows, classes = logits.shape
+        if top_k:
+            return self._answer(identity, "BYTES", (rows, top_k), _classification(logits, self._labels, top_k))
+        return self._answer(identity, "FP32", (rows, classes), np.ascontiguousarray(logits, "<f4").tobytes())
+
+    def _answer(self, identity: str, datatype: str, shape: tuple[int, int], data: bytes) -> bytes:
+        key = (shape, datatype, len(data))
+        known = self._heads.get(key)
+        if known is None:
+            described = ModelInferResponse()
+            described.outputs.add(name=self._output, datatype=datatype, shape=shape)
+            announcement = ModelInferResponse(raw_output_contents=(data,)).SerializeToString()[: -len(data)]
+            known = self._model + described.SerializeToString(), announcement
+            if len(self._heads) < MOST_HEADS:
+                self._heads[key] = known
+        head, announcement = known
+        named = ModelInferResponse(id=identity).SerializeToString() if identity else b""
+        return b"".join((head, named, announcement, data))
+
+
+def _classification(logits: Logits, labels: tuple[str, ...], top_k: int) -> bytes:
+    elements = []
+    for row in logits:
+        for index in np.argsort(-row, kind="stable")[:top_k]:
+            text = f"{row[index]:f}:{index}:{labels[index]}".encode()
+            elements.append(len(text).to_bytes(4, "little") + text)
+    return b"".join(elements)

@@ -1,0 +1,101 @@
+"""What the batcher asks of an engine. Imports neither ONNX Runtime nor a network."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_server.errors import ServingError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+Images = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Device:
+    """`kind` is cpu or cuda; `provider` is ONNX Runtime's name; `reason` says why it was chosen; `id` and `name` are a GPU's.
+
+    Positional, and of strings and a number: `dataclasses.astuple` crosses a process border as JSON.
+    """
+
+    kind: str
+    provider: str
+    reason: str
+    id: int = 0
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id} ({self.name})" if self.kind == "cuda" else self.kind
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One file on one device: batches of at most `max_rows` images of `height` x `width`, answered with `classes` logits.
+
+    `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others).
+    """
+
+    path: Path
+    device: Device
+    threads: int
+    wide_threads: int
+    max_rows: int
+    height: int
+    width: int
+    classes: int
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """1, 2, 4 ... `max_rows`: the sizes that are warmed and replayed."""
+        return power_of_two_buckets(self.max_rows)
+
+    def blank(self) -> Images:
+        """A slot of black images, to warm up with."""
+        return np.zeros((self.max_rows, self.height, self.width, 3), np.uint8)
+
+
+def power_of_two_buckets(max_rows: int) -> tuple[int, ...]:
+    """1, 2, 4 ... `max_rows`."""
+    buckets = [1]
+    while buckets[-1] < max_rows:
+        buckets.append(min(2 * buckets[-1], max_rows))
+    return tuple(buckets)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a batch ended: `logits` FP32 [rows, classes] after `seconds` of computing, or `error`.
+
+    Where an engine died before it `begun` the batch, another engine can run it.
+    """
+
+    logits: Logits | None = None
+    seconds: float = 0.0
+    error: ServingError | None = None
+    begun: bool = True
+
+
+class Engine(Protocol):
+    """Computes batches in the order given, at most `depth` at a time."""
+
+    @property
+    def depth(self) -> int:
+        """Batches it takes at a time: with 2, the next one lies ready when one ends."""
+
+    @property
+    def ready(self) -> bool:
+        """False while it starts, or starts again."""
+
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+        """Compute UINT8 [rows, h, w, 3], given in parts, and call `done` on the event loop, never at once; may come from any thread.
+
+        `alone`: nothing else runs or waits.
+        """
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` on the event loop whenever `ready` has turned true."""

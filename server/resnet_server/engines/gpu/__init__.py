@@ -1,0 +1,1 @@
+"""Engines on NVIDIA GPUs: a session for each batch size, tuned on the GPU that is there."""

@@ -1,0 +1,1 @@
+"""All Prometheus metrics, and one scrape over several processes."""

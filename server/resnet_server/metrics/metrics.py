@@ -1,0 +1,78 @@
+"""All Prometheus metrics of the server, in base units."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from resnet_server.metrics.buffer import MetricsBuffer
+
+# 0.5 ms to 10 s in steps of at most 2.5: resolves a CIFAR network on a GPU and a queue at its deadline alike.
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# 10 us to 0.5 s: how far a prediction is off.
+SECONDS_OFF = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.5)
+# Powers of two, as batches are bucketed.
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+MODEL = ("model", "version")
+COMPUTED = (*MODEL, "precision")
+
+
+class Metrics:
+    """The metrics, registered with an injected registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time beside every counter doubles the page
+        self.registry = registry
+        self.buffer = MetricsBuffer()
+        registry.register(self.buffer)
+        self.requests = Counter("resnet_requests", "Calls by outcome.", (*MODEL, "method", "status"), registry=registry)
+        self.request_seconds = Histogram(
+            "resnet_request_seconds", "From a call's arrival to its answer.", (*MODEL, "method"), buckets=SECONDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "resnet_queue_seconds", "From joining the queue to the batch.", COMPUTED, buckets=SECONDS, registry=registry
+        )
+        self.compute_seconds = Histogram(
+            "resnet_compute_seconds", "Batch time in the engine.", COMPUTED, buckets=SECONDS, registry=registry
+        )
+        self.batch_rows = Histogram("resnet_batch_rows", "Rows in a batch.", COMPUTED, buckets=ROWS, registry=registry)
+        self.images = Counter("resnet_images", "Rows computed.", COMPUTED, registry=registry)
+        self.queue_rows = Gauge("resnet_queue_rows", "Rows that wait.", COMPUTED, registry=registry)
+        self.prediction_error = Histogram(
+            "resnet_batch_prediction_error_seconds",
+            "Batch time as predicted by the cost model against as measured, absolute.",
+            COMPUTED,
+            buckets=SECONDS_OFF,
+            registry=registry,
+        )
+        self.engine_restarts = Counter("resnet_engine_restarts", "Engines started again after they died.", COMPUTED, registry=registry)
+        self.engines_ready = Gauge("resnet_engines_ready", "Engines that can compute now.", COMPUTED, registry=registry)
+        self.engine_memory = Gauge(
+            "resnet_engine_resident_memory_bytes", "Resident memory of the engines' processes.", COMPUTED, registry=registry
+        )
+        self.gpu_memory = Gauge("resnet_gpu_memory_bytes", "Memory of a GPU, whoever uses it.", ("device", "kind"), registry=registry)
+        self.plan_info = Gauge(
+            "resnet_plan_info", "1 for the plan in use.", (*COMPUTED, "engines", "threads", "wide_threads", "batch"), registry=registry
+        )
+        self.plan_throughput = Gauge(
+            "resnet_plan_images_per_second", "Throughput of the plan as measured at load.", COMPUTED, registry=registry
+        )
+        self.front_end_restarts = Counter("resnet_front_end_restarts", "Front ends started again after they died.", registry=registry)
+        self.front_end_memory = Gauge(
+            "resnet_front_end_resident_memory_bytes", "Resident memory of front ends in processes of their own.", registry=registry
+        )
+        self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
+        self.model_info = Gauge(
+            "resnet_model_info",
+            "1 for each model served; the labels say how.",
+            (*COMPUTED, "variant", "provider", "certificate", "certified"),
+            registry=registry,
+        )
+        self.model_refused = Gauge("resnet_model_refused", "1 for each version that is not served.", MODEL, registry=registry)
+        self.agreement = Gauge("resnet_certificate_top1_agreement", "Top-1 agreement with PyTorch, 0..1.", COMPUTED, registry=registry)
+        self.replay_agreement = Gauge(
+            "resnet_replay_top1_agreement",
+            "Agreement as replayed here, 0..1.",
+            COMPUTED,
+            registry=registry,
+        )
+        self.replay_seconds = Gauge("resnet_replay_seconds", "Time the replay took.", COMPUTED, registry=registry)
+        self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", COMPUTED, registry=registry)

@@ -1,0 +1,208 @@
+"""From a published version to a model that is warm: the best plan here, engines that hold its certificate, and a batcher."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
+
+from resnet_server.engines.api import CUDA_PROVIDER, Device, EngineSpec
+from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
+from resnet_server.engines.process.engine import ProcessEngine
+from resnet_server.engines.thread_engine import ThreadEngine
+from resnet_server.errors import EngineError, StartError
+from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.certificate_replay import replay
+from resnet_server.models.repository import Candidate, Published
+from resnet_server.models.served_model import ModelInfo, Replay
+from resnet_server.planning.planner import Planned, Planner
+from resnet_server.planning.report import log_plan
+from resnet_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+AnyEngine = ProcessEngine | ThreadEngine
+SHARES_MEMORY = hasattr(os, "memfd_create")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Loaded:
+    """A model that holds its certificate here, and the warm engines that compute it."""
+
+    info: ModelInfo
+    engines: list[AnyEngine]
+
+    async def close(self) -> None:
+        """End the engines; what still runs is not waited for."""
+        await close_all(self.engines)
+
+
+async def close_all(engines: list[AnyEngine]) -> None:
+    """End engines; what still runs is not waited for."""
+    await asyncio.gather(*(engine.close() for engine in engines))
+
+
+class Loader:
+    """Loads versions one after the other, with the same settings and device."""
+
+    def __init__(self, settings: Settings, devices: Sequence[Device], metrics: Metrics) -> None:
+        self._settings = settings
+        self._devices = devices
+        self._metrics = metrics
+        self._planner = Planner(settings, devices[0])
+        self.in_process = settings.engine_mode == "thread" or not SHARES_MEMORY
+        self._watch_gpus()
+
+    async def load(self, published: Published) -> list[Loaded]:
+        """Return the model in each wanted precision, replayed and warm on every bucket.
+
+        With `auto`, that is the certified precision with the best plan that holds here; otherwise those asked for by name, of
+        which the first is the default. Raises ServingError if there is none.
+        """
+        for precision, reason in published.rejected:
+            log.warning("%s version %s: %s is not served: %s", published.name, published.version, precision, reason)
+        if self._settings.precision == "auto":
+            return [await self._load_best(published, tuple(candidate.artifact.precision for candidate in published.candidates))]
+        async with contextlib.AsyncExitStack() as undo:
+            models = [await self._load_next(published, precision, undo) for precision in parse_precisions(self._settings.precision)]
+            undo.pop_all()
+        return models
+
+    async def _load_next(self, published: Published, precision: str, undo: contextlib.AsyncExitStack) -> Loaded:
+        model = await self._load_best(published, (precision,))
+        undo.push_async_callback(model.close)
+        return model
+
+    async def _load_best(self, published: Published, precisions: tuple[str, ...]) -> Loaded:
+        started = time.monotonic()
+        reasons = [reason for precision, reason in published.rejected if precision in precisions]
+        try:
+            sample = read_replay(published.folder, published.manifest)
+        except ManifestError as error:
+            raise EngineError(str(error)) from None
+        left = [candidate for candidate in published.candidates if candidate.artifact.precision in precisions]
+        while left:
+            planned = await asyncio.to_thread(self._planner.plan, published.files(left))
+            reasons += planned.broken.values()
+            candidate = next(c for c in left if c.artifact.precision == planned.plan.precision)
+            log_plan(published.name, published.version, planned)
+            try:
+                model = await self._start(published, candidate, planned, sample)
+            except EngineError as error:
+                log.warning("%s version %s: %s is not served: %s", published.name, published.version, planned.plan.precision, error)
+                reasons.append(str(error))
+                left.remove(candidate)
+                continue
+            self._metrics.load_seconds.labels(*model.info.key).set(time.monotonic() - started)
+            return model
+        held = ", ".join(candidate.artifact.precision for candidate in published.candidates)
+        raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
+
+    async def _start(self, published: Published, candidate: Candidate, planned: Planned, sample: ReplaySample | None) -> Loaded:
+        manifest, plan = published.manifest, planned.plan
+        spec = EngineSpec(
+            candidate.path,
+            self._devices[0],
+            threads=plan.threads,
+            wide_threads=plan.wide_threads,
+            max_rows=plan.batch,
+            height=manifest.input.height,
+            width=manifest.input.width,
+            classes=manifest.output.classes,
+        )
+        labels = (published.name, published.version, candidate.artifact.precision)
+        engines: list[AnyEngine] = []
+        try:
+            specs = [replace(spec, device=device) for device in self._devices for _ in range(plan.engines)]
+            engines += [self._engine(each, self._metrics.engine_restarts.labels(*labels).inc) for each in specs]
+            await asyncio.gather(*(engine.open() for engine in engines))
+            for engine in reversed(engines if self._devices[0].provider == CUDA_PROVIDER else engines[:1]):
+                check = await self._check_here(published, candidate, engine, sample)
+        except BaseException:
+            await close_all(engines)
+            raise
+        certified = is_certified(published, candidate)
+        info = ModelInfo(manifest, published.labels, candidate.artifact.precision, self._devices[0].provider, certified, check, plan)
+        self._describe(info, engines)
+        return Loaded(info, engines)
+
+    def _watch_gpus(self) -> None:
+        for device in self._devices:
+            memory = open_gpu_memory(device.id) if device.provider == CUDA_PROVIDER else None
+            if memory is not None:
+                self._show_memory(str(device), memory)
+
+    def _show_memory(self, device: str, memory: GpuMemory) -> None:
+        self._metrics.gpu_memory.labels(device, "used").set_function(lambda: memory.read().used)
+        self._metrics.gpu_memory.labels(device, "total").set_function(lambda: memory.read().total)
+
+    def _engine(self, spec: EngineSpec, on_restart: Callable[[], None]) -> AnyEngine:
+        return ThreadEngine(spec) if self.in_process else ProcessEngine(spec, on_restart)
+
+    async def _check_here(
+        self, published: Published, candidate: Candidate, engine: AnyEngine, sample: ReplaySample | None
+    ) -> Replay | None:
+        if sample is None or not is_certified(published, candidate):
+            return None
+        started = time.monotonic()
+        spec, policy = engine.spec, candidate.artifact.certificate.policy
+        result = Replay(await replay(engine, spec.buckets, bool(spec.wide_threads), sample, policy), time.monotonic() - started)
+        labels = (published.name, published.version, candidate.artifact.precision)
+        self._metrics.replay_agreement.labels(*labels).set(result.check.agreement)
+        self._metrics.replay_seconds.labels(*labels).set(result.seconds)
+        log.info(
+            "%s version %s: the certificate holds here: %s on %d images in %d batch sizes, top-1 agreement %.2f %%, max error %.2g, %.2f s",
+            *(*labels, result.check.images, len(spec.buckets)),
+            *(100 * result.check.agreement, result.check.max_abs_error, result.seconds),
+        )
+        return result
+
+    def _describe(self, info: ModelInfo, engines: list[AnyEngine]) -> None:
+        plan, metrics, labels = info.plan, self._metrics, info.key
+        how = (info.manifest.network.variant, info.provider, info.artifact.certificate.id, str(info.certified).lower())
+        metrics.model_info.labels(*labels, *how).set(1)
+        metrics.plan_info.labels(*labels, plan.engines, plan.threads, plan.wide_threads, plan.batch).set(1)
+        metrics.plan_throughput.labels(*labels).set(plan.throughput)
+        metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in engines))
+        metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in engines))
+        metrics.engine_restarts.labels(*labels)
+        if info.certified:
+            metrics.agreement.labels(*labels).set(info.artifact.certificate.top1_agreement)
+        else:
+            log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", *labels[:2])
+        log.info(
+            "%s version %s is ready: %s on %s, %d engines x %d threads in batches of up to %d rows, certificate %s",
+            *(*labels, info.provider, plan.engines, plan.threads, plan.batch),
+            info.certificate_id[:12] or "NONE",
+        )
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process, 0 for none or where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123  # read at every scrape
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def parse_precisions(text: str) -> tuple[str, ...]:
+    """`int8,fp32` to its parts, in order; raise StartError for an unknown one."""
+    wanted = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not wanted or not set(wanted) <= set(PRECISIONS):
+        raise StartError(f"precision: '{text}'; expected auto, or some of {', '.join(PRECISIONS)} separated by commas")
+    return wanted
+
+
+def is_certified(published: Published, candidate: Candidate) -> bool:
+    """False only where --allow-uncertified let a version through."""
+    try:
+        check_certificate(published.manifest, candidate.artifact)
+    except ManifestError:
+        return False
+    return True

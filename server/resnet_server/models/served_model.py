@@ -1,0 +1,112 @@
+"""A model that is ready: what is known of it, and the batcher in front of its engines, wired to the metrics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from resnet_proto.certificate import SampleCheck
+from resnet_proto.manifest_pb2 import Artifact, Manifest
+
+from resnet_server.batching.admission import Admission
+from resnet_server.batching.batch import BatchReport, Limits, Watchers
+from resnet_server.batching.batcher import Batcher
+from resnet_server.batching.cost_model import CostModel
+from resnet_server.batching.row_queue import NORMAL
+from resnet_server.batching.waiter import Answer
+from resnet_server.engines.api import CPU_PROVIDER, Engine, Images
+from resnet_server.metrics.metrics import Metrics
+from resnet_server.planning.plan import Plan
+from resnet_server.processes.clock import LoopClock
+from resnet_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A certificate replayed here: what was found, and how long it took."""
+
+    check: SampleCheck
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All that callers and front ends may know of a model; it crosses the border to processes of ours."""
+
+    manifest: Manifest
+    labels: tuple[str, ...]
+    precision: str
+    provider: str
+    certified: bool
+    replay: Replay | None
+    plan: Plan
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Name, version, precision: the labels of its metrics."""
+        return self.manifest.name, self.manifest.version, self.precision
+
+    @property
+    def artifact(self) -> Artifact:
+        """The file that is served."""
+        return next(artifact for artifact in self.manifest.artifacts if artifact.precision == self.precision)
+
+    @property
+    def certificate_id(self) -> str:
+        """Of the certificate that holds; empty without one."""
+        return self.artifact.certificate.id if self.certified else ""
+
+    def properties(self) -> dict[str, str]:
+        """What callers are told of how it computes."""
+        properties = {"precision": self.precision, "provider": self.provider, "certified": str(self.certified).lower()}
+        properties["certificate"] = self.certificate_id or "UNCERTIFIED"
+        if self.replay is not None:
+            check = self.replay.check
+            properties["replay_top1_agreement"] = f"{check.agreement:.6f}"
+            properties["replay_max_abs_error"] = f"{check.max_abs_error:.6g}"
+            properties["replay_images"] = str(check.images)
+            properties["replay_seconds"] = f"{self.replay.seconds:.3f}"
+        plan = self.plan
+        properties["plan"] = f"{plan.engines} engines x {plan.threads} threads, batches of up to {plan.batch}"
+        return properties
+
+
+class ServedModel:
+    """A model that is ready: its info, and the batcher in front of its engines."""
+
+    def __init__(self, info: ModelInfo, batcher: Batcher) -> None:
+        self.info = info
+        self.batcher = batcher
+        self.name, self.version, self.precision = info.key
+        self.manifest, self.labels = info.manifest, info.labels
+        self.properties = info.properties()
+
+    async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
+        """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""
+        return await self.batcher.submit(rows, deadline, priority)
+
+
+def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, metrics: Metrics) -> ServedModel:
+    """Put a batcher in front of warm engines."""
+    plan = info.plan
+    grain = plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
+    limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain)
+    admission = Admission(CostModel(plan.fixed, plan.per_row), plan.batch)
+    batcher = Batcher(engines, limits, LoopClock(), admission, watchers(info.key, metrics))
+    metrics.queue_rows.labels(*info.key).set_function(lambda: batcher.queued_rows)
+    return ServedModel(info, batcher)
+
+
+def watchers(labels: tuple[str, str, str], metrics: Metrics) -> Watchers:
+    """What the batcher tells, as metrics."""
+    compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
+    error, queue = metrics.prediction_error.labels(*labels), metrics.queue_seconds.labels(*labels)
+    note = metrics.buffer.note
+
+    def on_batch(report: BatchReport) -> None:
+        note(compute.observe, report.compute_seconds)
+        note(rows.observe, report.rows)
+        note(images.inc, report.rows)
+        if report.predicted_seconds is not None:
+            note(error.observe, abs(report.compute_seconds - report.predicted_seconds))
+
+    return Watchers(on_batch, partial(note, queue.observe))

@@ -1,0 +1,55 @@
+"""`resnet-server plan`: plans without serving."""
+
+from rich.console import Console
+
+from resnet_server.engines.device import pick_devices
+from resnet_server.errors import EngineError, StartError
+from resnet_server.models.loader import parse_precisions
+from resnet_server.models.repository import Candidate, Published, scan
+from resnet_server.planning.planner import Planner
+from resnet_server.planning.report import plan_table
+from resnet_server.settings import Settings
+
+
+def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
+    """Print a table for every version, and one line for each that has none.
+
+    Raises StartError without a repository or device, and EngineError at the end if no version has a plan.
+    """
+    device = pick_devices(settings.device, settings.devices)[0]
+    found = scan(
+        settings.repository,
+        models=settings.models,
+        all_versions=settings.versions == "all",
+        allow_uncertified=settings.allow_uncertified,
+    )
+    console.print(f"device: {device.kind} ({device.reason})", highlight=False, markup=False)
+    planner, planned = Planner(settings, device, fresh), 0
+    for published in found:
+        for candidates in choices(published, settings.precision):
+            title = f"{published.name} version {published.version}"
+            try:
+                result = planner.plan(published.files(candidates))
+            except EngineError as error:
+                console.print(f"{title}: no plan: {error}", highlight=False, markup=False)
+                continue
+            origin = "kept from before" if result.cached else "measured now"
+            console.print(plan_table(f"{title}: plan, {origin}", result.plan), highlight=False, markup=False)
+            planned += 1
+        if published.refusal:
+            console.print(f"{published.name} version {published.version}: refused: {published.refusal}", highlight=False, markup=False)
+    if not planned:
+        raise EngineError(f"plan: no version in {settings.repository} has one")
+
+
+def choices(published: Published, precision: str) -> list[list[Candidate]]:
+    """The candidates that compete for one plan: all with `auto`, else each precision asked for by itself."""
+    if published.refusal:
+        return []
+    if precision == "auto":
+        return [list(published.candidates)]
+    by_name = {candidate.artifact.precision: candidate for candidate in published.candidates}
+    wanted = parse_precisions(precision)
+    if missing := [name for name in wanted if name not in by_name]:
+        raise StartError(f"precision: {', '.join(missing)} is not certified; {published.name} holds {', '.join(by_name)}")
+    return [[by_name[name]] for name in wanted]

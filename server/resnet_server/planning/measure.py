@@ -1,0 +1,165 @@
+"""Measuring plans, in a process of its own: what crashes or leaks there is gone afterwards.
+
+Reads a `Task` as JSON from stdin and writes what it found to stdout.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_server.engines.api import Device, EngineSpec, power_of_two_buckets
+from resnet_server.engines.compute import Compute
+from resnet_server.errors import EngineError
+from resnet_server.planning.plan import Trial
+
+FIRST_ROWS = 8
+HOPELESS = 1.4  # a precision so much slower than the fastest is not tried further
+LEAST_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Task:
+    """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials together."""
+
+    files: dict[str, str]
+    device: tuple[str, str, str, int, str]
+    layouts: tuple[tuple[int, int], ...]
+    max_batch: int
+    height: int
+    width: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trials, and the precisions that ONNX Runtime refuses, with the reason.
+
+    `share` is the processor time that single-threaded engines got of the time they were busy: below 1, others were at work here.
+    """
+
+    trials: tuple[Trial, ...]
+    broken: dict[str, str]
+    share: float
+
+
+class Bench:
+    """Runs the trials of one task within its time."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._buckets = power_of_two_buckets(task.max_batch)
+        self._images = np.random.default_rng(0).integers(0, 256, (task.max_batch, task.height, task.width, 3), dtype=np.uint8)
+        self._ends = time.perf_counter() + task.seconds
+        self.trials: list[Trial] = []
+        self.broken: dict[str, str] = {}
+        self._busy = self._computed = 0.0
+
+    def run(self) -> Found:
+        """The first layout in every precision, then what is worth it."""
+        first = self._task.layouts[0]
+        rows = min(FIRST_ROWS, self._task.max_batch)
+        share = self._task.seconds / (len(self._task.files) * (1 + len(self._task.layouts) * (1 + len(self._buckets))))
+        rates: dict[str, float] = {}
+        for precision in self._task.files:
+            try:
+                rates[precision] = self._measure(precision, first, self._open(precision, *first), rows, share).throughput
+            except EngineError as error:
+                self.broken[precision] = str(error)
+        worth = [precision for precision, rate in rates.items() if HOPELESS * rate >= max(rates.values())]
+        share *= len(self._task.files) / max(1, len(worth))
+        for layout in self._task.layouts:
+            for precision in sorted(worth, key=lambda name: -rates[name]):
+                self._measure_layout(precision, layout, share)
+        self._measure_wide(worth, share)
+        return Found(tuple(self.trials), self.broken, self._computed / self._busy if self._busy else 1.0)
+
+    def _measure_layout(self, precision: str, layout: tuple[int, int], share: float) -> None:
+        computes = self._open(precision, *layout)
+        known: Trial | None = None
+        if layout[0] > 1:
+            self._measure(precision, (1, layout[1]), computes[:1], 1, share)
+        for rows in self._buckets:
+            expected = known.seconds * rows / known.rows if known else 0.0
+            if known and (expected > 2 * share or time.perf_counter() + expected > self._ends):
+                return
+            known = self._measure(precision, layout, computes, rows, share)
+
+    def _measure_wide(self, precisions: Sequence[str], share: float) -> None:
+        """One image on all cores, with threads that spin; not where the layout is given, or there is but one core."""
+        most = max(engines * threads for engines, threads in self._task.layouts)
+        if len(self._task.layouts) > 1:
+            for precision in precisions:
+                self._measure(precision, (1, most), self._open(precision, 1, 1, most), 1, share, wide=True)
+
+    def _open(self, precision: str, engines: int, threads: int, wide: int = 0) -> list[Compute]:
+        task = self._task
+        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, wide, task.max_batch, task.height, task.width, 0)
+        return [Compute(spec) for _ in range(engines)]
+
+    def _measure(
+        self, precision: str, layout: tuple[int, int], computes: list[Compute], rows: int, seconds: float, wide: bool = False
+    ) -> Trial:
+        """A batch takes the median of each engine's batches, in the mean over the engines, while all are busy.
+
+        Not the time of all batches by their number: an engine that waits for the other's last batch would count against large ones.
+        """
+        taken: list[list[float]] = [[] for _ in computes]
+        used = [0.0] * len(computes)
+        barrier = threading.Barrier(len(computes) + 1)
+
+        def work(index: int) -> None:
+            computes[index].run(self._images, rows, wide)
+            barrier.wait()
+            before, now = time.thread_time(), time.perf_counter()
+            ends = now + max(LEAST_SECONDS, seconds)
+            while now < ends or not taken[index]:
+                computes[index].run(self._images, rows, wide)
+                began, now = now, time.perf_counter()
+                taken[index].append(now - began)
+            used[index] = time.thread_time() - before
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(computes))]
+        for thread in threads:
+            thread.start()
+        barrier.wait()
+        for thread in threads:
+            thread.join()
+        if layout[1] == 1:  # ONNX Runtime computes on the calling thread
+            self._computed += sum(used)
+            self._busy += sum(map(sum, taken))
+        trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide)
+        self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
+        return trial
+
+
+def layouts(cores: int, engines: int | None, threads: int | None) -> Iterator[tuple[int, int]]:
+    """Engines x threads that use all cores, the most engines first; what is given is kept."""
+    if engines and threads:
+        yield engines, threads
+        return
+    if engines or threads:
+        other = max(1, cores // (engines or threads or 1))
+        yield (engines, other) if engines else (other, threads or 1)
+        return
+    count = cores
+    while count >= 1:
+        yield count, max(1, cores // count)
+        count //= 2
+
+
+def main() -> None:
+    """Run the task on stdin."""
+    values: dict[str, Any] = json.load(sys.stdin)
+    found = Bench(Task(**values)).run()
+    json.dump(asdict(found), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

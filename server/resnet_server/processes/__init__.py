@@ -1,0 +1,1 @@
+"""Processes of the server: children at the other end of a socket, and each one's event loop."""

@@ -1,1 +1,0 @@
-"""The gRPC services: they decode, ask the registry, and encode; nothing here computes."""
