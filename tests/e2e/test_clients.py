@@ -16,7 +16,7 @@ from resnet_proto.open_inference_pb2 import ModelInferRequest
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer
 
-# Runs in a process of its own: two copies of package `inference` cannot live in one protobuf pool.
+# Runs in a process of its own, as somebody else's program does.
 TRITON_CLIENT = """
 import sys
 import numpy as np

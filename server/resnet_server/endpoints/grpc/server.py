@@ -6,10 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as package_version
 
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from resnet_proto import classifier_pb2, open_inference_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from resnet_proto import classifier_pb2, manifest_pb2, open_inference_pb2
 from resnet_proto.classifier_pb2_grpc import add_ClassifierServicer_to_server
+from resnet_proto.pool import pool_of
 
 from resnet_server.endpoints.error_status import Border
 from resnet_server.endpoints.grpc.classifier import ClassifierService
@@ -27,6 +29,12 @@ SERVICES = (
 )
 
 REFUSE_SECONDS = 0.25
+
+
+def shown_files() -> DescriptorPool:
+    """What reflection describes: our files, which are not in protobuf's default pool, and those of the standard services."""
+    modules = (manifest_pb2, classifier_pb2, open_inference_pb2, health_pb2, reflection_pb2)
+    return pool_of(module.DESCRIPTOR.serialized_pb for module in modules)
 
 
 class Listener:
@@ -52,7 +60,8 @@ class Listener:
         classifier = ClassifierService(self._registry, border, self._decoders, settings.max_image_pixels, time.monotonic)
         add_ClassifierServicer_to_server(classifier, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        shown = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))  # type: ignore[attr-defined]  # no stubs
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        shown = reflection.aio.ReflectionServicer(names, pool=shown_files())  # type: ignore[attr-defined]  # no stubs
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, self._server)
 
     async def start(self) -> None:
