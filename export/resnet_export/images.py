@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.sample import SampleName, load_sample
 from resnet_proto.manifest_pb2 import Input
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+from resnet_proto.preprocessing import ImageError, preprocess
 
 from resnet_export.errors import ExportError
 
@@ -88,9 +88,7 @@ def from_folder(folder: Path, spec: Input, labels: tuple[str, ...]) -> ImageSet:
 
 
 def _preprocess(path: Path, spec: Input) -> NDArray[np.uint8]:
-    steps = Compose([Resize(spec.resize_shorter_side, InterpolationMode(spec.interpolation)), CenterCrop((spec.height, spec.width))])
     try:
-        with Image.open(path) as image:
-            return np.asarray(steps(ImageOps.exif_transpose(image).convert("RGB")))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ExportError(f"images: {path} cannot be read: {error}") from None
+        return preprocess(path, spec)
+    except (ImageError, OSError) as error:
+        raise ExportError(f"images: {path} {error}") from None

@@ -108,7 +108,7 @@ class ScoredLabel(google.protobuf.message.Message):
     index: builtins.int
     label: builtins.str
     probability: builtins.float
-    """Softmax of the logits, 0..1."""
+    """Softmax of the logits, 0..1; where the manifest's output says sigmoid, the sigmoid of this logit alone."""
     logit: builtins.float
     def __init__(
         self,

@@ -19,6 +19,8 @@ DIGEST_FILE = "manifest.sha256"
 LABELS_FILE = "labels.txt"
 REPLAY_FILE = "replay.npz"
 PRECISIONS = ("fp32", "fp16", "int8")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+ACTIVATIONS = ("softmax", "sigmoid")
 
 
 class ManifestError(Exception):
@@ -58,7 +60,23 @@ def read_manifest(folder: Path) -> Manifest:
         raise ManifestError(f"{MANIFEST_FILE}: not a manifest: {error}") from None
     if manifest.format != FORMAT:
         raise ManifestError(f"{MANIFEST_FILE}: format is {manifest.format}; this release reads {FORMAT}")
+    if manifest.HasField("input"):
+        check_preprocessing(manifest)
     return manifest
+
+
+def check_preprocessing(manifest: Manifest) -> None:
+    """Raise ManifestError for an input that no image can be brought to, or an activation that this release does not have."""
+    spec = manifest.input
+    if spec.interpolation not in INTERPOLATIONS:
+        raise ManifestError(f"input.interpolation: '{spec.interpolation[:40]}'; expected one of {', '.join(INTERPOLATIONS)}")
+    if spec.resize_mode not in ("", "exact"):
+        raise ManifestError(f"input.resize_mode: '{spec.resize_mode[:40]}'; expected nothing or exact")
+    sizes = (spec.resize_height, spec.resize_width) if spec.resize_mode else (spec.resize_shorter_side,)
+    if not all((*sizes, spec.height, spec.width)):
+        raise ManifestError("input: a size is 0; expected height, width and the size to resize to, in pixels")
+    if manifest.output.activation not in ("", *ACTIVATIONS):
+        raise ManifestError(f"output.activation: '{manifest.output.activation[:40]}'; expected one of {', '.join(ACTIVATIONS)}")
 
 
 def read_labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -94,7 +112,7 @@ def check_artifact(folder: Path, manifest: Manifest, artifact: Artifact, *, allo
 
 @dataclass(frozen=True)
 class ReplaySample:
-    """`images` UINT8 [n, h, w, 3] and the reference's `logits` FP32 [n, classes]."""
+    """`images` UINT8 [n, h, w, channels] and the reference's `logits` FP32 [n, classes]."""
 
     images: NDArray[np.uint8]
     logits: NDArray[np.float32]
@@ -111,7 +129,10 @@ def read_replay(folder: Path, manifest: Manifest) -> ReplaySample | None:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ManifestError(f"{path.name}: cannot be read: {error}") from None
     spec, count = manifest.input, len(sample.images)
-    if sample.images.shape != (count, spec.height, spec.width, 3) or sample.logits.shape != (count, manifest.output.classes):
+    if sample.images.shape != (count, spec.height, spec.width, spec.channels or 3) or sample.logits.shape != (
+        count,
+        manifest.output.classes,
+    ):
         raise ManifestError(f"{path.name}: holds shapes {sample.images.shape} and {sample.logits.shape}, which do not fit the manifest")
     return sample
 

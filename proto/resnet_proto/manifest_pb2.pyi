@@ -125,18 +125,34 @@ class Input(google.protobuf.message.Message):
     STD_FIELD_NUMBER: builtins.int
     RESIZE_SHORTER_SIDE_FIELD_NUMBER: builtins.int
     INTERPOLATION_FIELD_NUMBER: builtins.int
+    RESIZE_MODE_FIELD_NUMBER: builtins.int
+    RESIZE_HEIGHT_FIELD_NUMBER: builtins.int
+    RESIZE_WIDTH_FIELD_NUMBER: builtins.int
+    ANTIALIAS_FIELD_NUMBER: builtins.int
+    CHANNELS_FIELD_NUMBER: builtins.int
+    TRAINED_COLOUR_ORDER_FIELD_NUMBER: builtins.int
     name: builtins.str
     height: builtins.int
     width: builtins.int
     colour_order: builtins.str
-    """"RGB"."""
+    """Of the tensor: "RGB", "L" for one channel, empty for any other number."""
     resize_shorter_side: builtins.int
     """How an encoded image becomes the tensor: shorter side resized to this many pixels, then the centre cropped."""
     interpolation: builtins.str
-    """"bilinear" or "bicubic"."""
+    """"nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos", as Pillow has them."""
+    resize_mode: builtins.str
+    """Empty: the shorter side. "exact": to `resize_height` and `resize_width`, whatever the proportions; then the centre cropped."""
+    resize_height: builtins.int
+    resize_width: builtins.int
+    antialias: builtins.bool
+    """Absent: true, as Pillow resizes."""
+    channels: builtins.int
+    """0: 3."""
+    trained_colour_order: builtins.str
+    """The order the network was trained in where that is not the tensor's: "BGR". Folded into the graph like mean and std."""
     @property
     def mean(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """On the scale 0..1, by channel; folded into the graph, kept here for the record."""
+        """On the scale 0..1, by channel of the network; folded into the graph, kept here for the record."""
 
     @property
     def std(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
@@ -151,8 +167,16 @@ class Input(google.protobuf.message.Message):
         std: collections.abc.Iterable[builtins.float] | None = ...,
         resize_shorter_side: builtins.int = ...,
         interpolation: builtins.str = ...,
+        resize_mode: builtins.str = ...,
+        resize_height: builtins.int = ...,
+        resize_width: builtins.int = ...,
+        antialias: builtins.bool | None = ...,
+        channels: builtins.int = ...,
+        trained_colour_order: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["colour_order", b"colour_order", "height", b"height", "interpolation", b"interpolation", "mean", b"mean", "name", b"name", "resize_shorter_side", b"resize_shorter_side", "std", b"std", "width", b"width"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_antialias", b"_antialias", "antialias", b"antialias"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_antialias", b"_antialias", "antialias", b"antialias", "channels", b"channels", "colour_order", b"colour_order", "height", b"height", "interpolation", b"interpolation", "mean", b"mean", "name", b"name", "resize_height", b"resize_height", "resize_mode", b"resize_mode", "resize_shorter_side", b"resize_shorter_side", "resize_width", b"resize_width", "std", b"std", "trained_colour_order", b"trained_colour_order", "width", b"width"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_antialias", b"_antialias"]) -> typing.Literal["antialias"] | None: ...
 
 Global___Input: typing_extensions.TypeAlias = Input
 
@@ -163,18 +187,22 @@ class Output(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     CLASSES_FIELD_NUMBER: builtins.int
     LABELS_SHA256_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
     name: builtins.str
     classes: builtins.int
     labels_sha256: builtins.str
     """labels.txt holds one label a line in class order."""
+    activation: builtins.str
+    """What Classify makes of a logit: "" or "softmax", one label of many; "sigmoid", each label on its own (multi-label)."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         classes: builtins.int = ...,
         labels_sha256: builtins.str = ...,
+        activation: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["classes", b"classes", "labels_sha256", b"labels_sha256", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["activation", b"activation", "classes", b"classes", "labels_sha256", b"labels_sha256", "name", b"name"]) -> None: ...
 
 Global___Output: typing_extensions.TypeAlias = Output
 
