@@ -23,7 +23,7 @@ async def serving(kind: str, **unary: Behaviour) -> AsyncIterator[tuple[Any, Any
 
 @asynccontextmanager
 async def serving_handlers(kind: str, handlers: dict[str, Any]) -> AsyncIterator[tuple[Any, Any]]:
-    server = new_server(kind, OPTIONS)
+    server = new_server(kind, OPTIONS).server
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
     async with started(server) as channel:
         yield server, channel

@@ -1,9 +1,11 @@
 """The border: deadlines in, errors out as gRPC status, and the count of both."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self, TypeAlias
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
@@ -21,6 +23,7 @@ from resnet_server.errors import (
     UnreachableDeadlineError,
 )
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.transport.api import DirectCall
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 
@@ -60,46 +63,52 @@ class Border:
         self._now = now
         self._kept: dict[tuple[str, str, str, str, str], Callable[[float], None]] = {}
 
-    def call(self, method: str, context: Context) -> "Call":
-        """Use as `async with border.call("ModelInfer", context) as call`; aborts the RPC on an error."""
-        return Call(self, method, context, self._now())
+    def record(self, method: str, arrived: float) -> "CallRecord":
+        """Of a call that reached the process at `arrived`; end it by `answered`, `left` or `refusal`."""
+        return CallRecord(method, arrived)
 
-    async def failed(self, call: "Call", error: BaseException) -> None:
-        """Count what went wrong, and abort the RPC with the status for it; cancellation and Ctrl-C go on."""
-        if isinstance(error, asyncio.CancelledError):
-            self.left(call)
-        elif isinstance(error, Exception):
-            refusal = self.refusal(call, error)
-            call.context.set_trailing_metadata(refusal.trailing_metadata)
-            await call.context.abort(refusal.code, refusal.details)
+    @contextlib.asynccontextmanager
+    async def call(self, method: str, context: Context) -> "AsyncIterator[CallRecord]":
+        """Use as `async with border.call("Classify", context) as record`; aborts the RPC on an error."""
+        record = self.record(method, self._now())
+        try:
+            yield record
+        except asyncio.CancelledError:
+            self.left(record)
+            raise
+        except Exception as error:  # the table knows what each is worth to the caller
+            refusal = self.refusal(record, error)
+            await context.abort(refusal.code, refusal.details, refusal.trailing_metadata)
+        else:
+            self.answered(record)
 
-    def refusal(self, call: "Call", error: Exception) -> "Refusal":
+    def refusal(self, record: "CallRecord", error: Exception) -> "Refusal":
         """Count what went wrong, and say how the call ends."""
         if not isinstance(error, ServingError):
-            self._count(call, grpc.StatusCode.INTERNAL.name, "internal")
-            log.error("%s failed", call.method, exc_info=error)
+            self._count(record, grpc.StatusCode.INTERNAL.name, "internal")
+            log.error("%s failed", record.method, exc_info=error)
             return Refusal(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
         code, reason = STATUS[type(error)]
-        self._count(call, code.name, reason)
+        self._count(record, code.name, reason)
         if isinstance(error, OverloadError):
             return Refusal(code, str(error), ((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
         return Refusal(code, str(error))
 
-    def left(self, call: "Call") -> None:
+    def left(self, record: "CallRecord") -> None:
         """Count a caller who did not wait."""
-        self._count(call, grpc.StatusCode.CANCELLED.name, "cancelled")
+        self._count(record, grpc.StatusCode.CANCELLED.name, "cancelled")
 
-    def answered(self, call: "Call") -> None:
+    def answered(self, record: "CallRecord") -> None:
         """Count before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
-        self._count(call, grpc.StatusCode.OK.name, "")
+        self._count(record, grpc.StatusCode.OK.name, "")
 
-    def _count(self, call: "Call", status: str, reason: str) -> None:
+    def _count(self, record: "CallRecord", status: str, reason: str) -> None:
         """Looking labels up costs more than counting: what was looked up is kept. Names that callers invent never get here."""
-        key = (call.model, call.version, call.method, status, reason)
+        key = (record.model, record.version, record.method, status, reason)
         count = self._kept.get(key)
         if count is None:
             count = self._kept[key] = self._counting(*key)
-        self._metrics.buffer.note(count, self._now() - call.started)
+        self._metrics.buffer.note(count, self._now() - record.arrived)
 
     def _counting(self, model: str, version: str, method: str, status: str, reason: str) -> Callable[[float], None]:
         """Counts one such call, given its seconds."""
@@ -115,12 +124,12 @@ class Border:
 
         return count
 
-    def deadline(self, context: Context, timeout_us: int | None = None) -> float | None:
+    def deadline(self, call: "Context | DirectCall", timeout_us: int | None = None) -> float | None:
         """The earlier of the gRPC deadline and a timeout in microseconds, less the answer's way back; None without either.
 
         As a time of the clock.
         """
-        remaining = context.time_remaining()
+        remaining = call.time_remaining()
         limits = [remaining] if remaining is not None else []
         if timeout_us is not None:
             limits.append(timeout_us / 1e6)
@@ -130,23 +139,11 @@ class Border:
         return self._now() + left - min(WAY_BACK_SECONDS, WAY_BACK_SHARE * max(0.0, left))
 
 
-class Call:
+@dataclass(slots=True)
+class CallRecord:
     """One call as metrics see it; the service fills in the model once it is known to exist."""
 
-    __slots__ = ("border", "context", "method", "model", "started", "version")
-
-    def __init__(self, border: Border, method: str, context: Context, started: float) -> None:
-        self.border = border
-        self.method = method
-        self.context = context
-        self.started = started
-        self.model = self.version = ""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.border.answered(self)
-        else:
-            await self.border.failed(self, error)
+    method: str
+    arrived: float
+    model: str = ""
+    version: str = ""

@@ -59,6 +59,12 @@ class Metrics:
         self.front_end_memory = Gauge(
             "resnet_front_end_resident_memory_bytes", "Resident memory of front ends in processes of their own.", registry=registry
         )
+        self.transport_info = Gauge(
+            "resnet_transport_info",
+            "1 a process for its gRPC transport, and why.",
+            ("transport", "reason"),
+            registry=registry,
+        )
         self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
         self.model_info = Gauge(
             "resnet_model_info",

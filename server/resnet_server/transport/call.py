@@ -9,22 +9,23 @@ Handlers are coroutines on the event loop; a direct one is a function that the q
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 from grpc.aio import EOF  # type: ignore[attr-defined]  # missing in the stubs
 
+from resnet_server.transport.api import Metadata
+from resnet_server.transport.asyncio_call import unreadable
 from resnet_server.transport.method import Method
-from resnet_server.transport.tags import Awaited, Home, Posted
+from resnet_server.transport.tags import Awaited, Home, Posted, Tag
 
 log = logging.getLogger(__name__)
 
 NO_FLAGS = 0
 NEVER = 1e12  # seconds since 1970: gRPC's "no deadline" is a time beyond
 NONE_RECEIVED = "this method requires exactly one request message"
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Closed:
@@ -47,6 +48,10 @@ class Closed:
         """See `Tag.proceed`."""
         self._call.left()
 
+    def failed(self) -> None:
+        """See `Tag.failed`: nobody would say that the caller left."""
+        self._call.left()
+
 
 class Call(grpc.aio.ServicerContext[Any, Any]):
     """A call of a method. Made on the queue's thread; from `proceed` on it belongs to the event loop, unless its method is direct.
@@ -56,6 +61,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     """
 
     def __init__(self, event: Any, method: Method, home: Home) -> None:
+        self.arrived = time.monotonic()
         self._call = event.call
         self._deadline: float = event.call_details.deadline
         self._metadata = event.invocation_metadata
@@ -73,10 +79,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def open(self) -> bool:
         """Ask for what the caller sends, on the queue's thread; True if the handler can begin without it."""
-        self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
+        self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
         if self._method.streams_in:
             return True
-        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
+        self._begin((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
         return False
 
     def completed(self, event: Any) -> bool:
@@ -118,11 +124,23 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._home.is_here():
             work()
         else:
-            self._call.start_server_batch((), Posted(work))  # no operations: done at once, and its tag is in the queue
+            self._begin((), Posted(work))  # no operations: done at once, and its tag is in the queue
 
     def defer(self, work: Callable[[], None]) -> None:
         """See `Home.defer`."""
         self._home.defer(work)
+
+    def _begin(self, operations: Sequence[Any], tag: Tag | None) -> None:
+        """Start a batch of operations. Where gRPC refuses it, its tag never comes: what waits for it is ended here."""
+        error = self._call.start_server_batch(operations, tag)
+        if error:
+            log.error("gRPC refused operations of a call (error %s); the call is given up", error)
+            if tag is not None:
+                tag.failed()
+
+    def failed(self) -> None:
+        """See `Tag.failed`: its message never comes."""
+        self.left()
 
     def proceed(self) -> None:
         """Run the handler."""
@@ -174,8 +192,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         try:
             return self._method.reads(message)
         except Exception as error:
-            text = f"request: {len(message)} bytes that are no message of this method ({type(error).__name__})"
-            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, unreadable(message, error))
 
     async def _requests(self) -> AsyncIterator[Any]:
         while (request := await self.read()) is not EOF:
@@ -199,7 +216,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             operations.append(cygrpc.SendMessageOperation(message, NO_FLAGS))
         code, details = self._code.value[0], self._details.encode()
         operations.append(cygrpc.SendStatusFromServerOperation(self._trailing, code, details, NO_FLAGS))
-        self._call.start_server_batch(operations, None)
+        self._begin(operations, None)
 
     def _failed(self, error: Exception) -> None:
         log.error("a handler failed", exc_info=error)
@@ -212,7 +229,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     async def _run(self, *operations: Any) -> Any:
         """The first of the operations, done; None where the caller has left."""
         awaited = Awaited(self._loop)
-        self._call.start_server_batch(operations, awaited)
+        self._begin(operations, awaited)
         return await awaited.future
 
     async def read(self) -> Any:
@@ -307,13 +324,16 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return str(self._call.peer().decode())
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """None: without TLS nobody is known by name."""
-        return None
+        """The names in the caller's certificate; None without one."""
+        found: Iterable[bytes] | None = cygrpc.peer_identities(self._call)
+        return found
 
     def peer_identity_key(self) -> str | None:
-        """See `peer_identities`."""
-        return None
+        """The property that `peer_identities` are of; None without them."""
+        key = cygrpc.peer_identity_key(self._call)
+        return None if key is None else str(key.decode())
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """See `peer_identities`."""
-        return {}
+        """What is known of the connection: empty without TLS."""
+        found: Mapping[str, Iterable[bytes]] = {key.decode(): values for key, values in (cygrpc.auth_context(self._call) or {}).items()}
+        return found

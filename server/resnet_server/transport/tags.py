@@ -29,13 +29,17 @@ class Tag(Protocol):
     def proceed(self) -> None:
         """Go on, on the event loop."""
 
+    def failed(self) -> None:
+        """The batch was refused: neither of the two above will be called. On the thread that started it."""
+
 
 class Awaited:
     """A batch that somebody on the event loop waits for; `future` has its first operation, or None where it failed."""
 
-    __slots__ = ("future", "operation")
+    __slots__ = ("_loop", "future", "operation")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.operation: Any = None
 
@@ -48,6 +52,10 @@ class Awaited:
         """See `Tag.proceed`."""
         if not self.future.done():
             self.future.set_result(self.operation)
+
+    def failed(self) -> None:
+        """See `Tag.failed`."""
+        self._loop.call_soon_threadsafe(self.proceed)
 
 
 class Posted:
@@ -65,3 +73,7 @@ class Posted:
 
     def proceed(self) -> None:
         """Never asked for."""
+
+    def failed(self) -> None:
+        """Do it here: work must not be lost, and what it touches is locked."""
+        self._work()

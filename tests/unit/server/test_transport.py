@@ -56,7 +56,7 @@ async def test_an_empty_message_is_a_message(kind: str) -> None:
 
 
 async def test_registered_methods_are_found(kind: str) -> None:
-    server: Any = new_server(kind, OPTIONS)
+    server: Any = new_server(kind, OPTIONS).server
     server.add_registered_method_handlers("test.Other", {"Echo": grpc.unary_unary_rpc_method_handler(echo)})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -22,7 +22,7 @@ Direct = Callable[[bytes, Call], None]
 
 @asynccontextmanager
 async def serving(**direct: Direct) -> AsyncIterator[tuple[QueueServer, Any]]:
-    server = new_server("queue", OPTIONS)
+    server = new_server("queue", OPTIONS).server
     assert isinstance(server, QueueServer)
     for name, behaviour in direct.items():
         server.add_direct_method(f"/test.Echo/{name}", behaviour)

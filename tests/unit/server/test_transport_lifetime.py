@@ -154,7 +154,7 @@ async def test_stopping_cancels_what_takes_longer(kind: str) -> None:
 
 
 async def test_a_port_in_use_is_an_error(kind: str) -> None:
-    first, second = (new_server(kind, [("grpc.so_reuseport", 0)]) for _ in range(2))
+    first, second = (new_server(kind, [("grpc.so_reuseport", 0)]).server for _ in range(2))
     port = first.add_insecure_port("127.0.0.1:0")
     with pytest.raises(RuntimeError):
         second.add_insecure_port(f"127.0.0.1:{port}")
@@ -167,8 +167,8 @@ async def test_a_server_that_was_never_started_can_be_left_alone() -> None:
 
 async def test_only_a_version_that_was_tested_gets_the_queue_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "is_measured", lambda: False)
-    assert not isinstance(new_server("auto", OPTIONS), QueueServer)
-    assert isinstance(new_server("queue", OPTIONS), QueueServer)
+    assert not isinstance(new_server("auto", OPTIONS).server, QueueServer)
+    assert isinstance(new_server("queue", OPTIONS).server, QueueServer)
     monkeypatch.setattr(choice, "is_measured", lambda: True)
-    assert isinstance(new_server("auto", OPTIONS), QueueServer)
-    assert not isinstance(new_server("asyncio", OPTIONS), QueueServer)
+    assert isinstance(new_server("auto", OPTIONS).server, QueueServer)
+    assert not isinstance(new_server("asyncio", OPTIONS).server, QueueServer)

@@ -1,49 +1,40 @@
 """The Open Inference Protocol's GRPCInferenceService: the core, and the repository index."""
 
-from functools import lru_cache
-
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 from resnet_proto import open_inference_pb2 as pb
-from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 
-from resnet_server.endpoints.error_status import Border, Call, Context
-from resnet_server.endpoints.grpc.direct import DirectInference
-from resnet_server.endpoints.grpc.known_requests import Checked, KnownRequests, parse
-from resnet_server.endpoints.parameters import read_parameters
-from resnet_server.endpoints.tensors import DATATYPE, AnswerEncoder, check_outputs, decode_rows
-from resnet_server.engines.api import Images
+from resnet_server.endpoints.error_status import Border, Context
+from resnet_server.endpoints.grpc.model_infer import ModelInfer
+from resnet_server.endpoints.tensors import DATATYPE
 from resnet_server.errors import ModelNotFoundError, ModelUnavailableError
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
-from resnet_server.transport.call import Call as DirectContext
-from resnet_server.transport.server import QueueServer
+from resnet_server.transport.api import Transport
 
 EXTENSIONS = ("binary_tensor_data", "classification", "parameters")
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 
-class InferenceService(GRPCInferenceServiceServicer):
-    """Tensors in, logits out; the messages are described in `open_inference.proto`."""
+class InferenceService:
+    """Health, metadata and the index, beside `ModelInfer`; the messages are described in `open_inference.proto`."""
 
     def __init__(self, registry: Registry, border: Border, version: str) -> None:
         self._registry = registry
         self._border = border
         self._version = version
-        self._encoder = lru_cache(AnswerEncoder)
-        self._known_requests = KnownRequests()
+        self._model_infer = ModelInfer(registry, border)
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Register all methods; ModelInfer's messages stay in serialised form, and where the server can do it, it is direct."""
-        handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(self.ModelInfer)}
+    def add_to(self, transport: Transport) -> None:
+        """Register all methods."""
+        handlers = {}
         for method in SERVICE.methods:
-            if method.name not in handlers:
+            behaviour = getattr(self, method.name, None)
+            if behaviour is not None:
                 reads, writes = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-                behaviour = getattr(self, method.name)
                 handlers[method.name] = grpc.unary_unary_rpc_method_handler(behaviour, reads.FromString, writes.SerializeToString)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
-        if isinstance(server, QueueServer):
-            server.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self.infer_directly)
+        transport.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self._model_infer)
+        transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True while the process answers."""
@@ -73,41 +64,6 @@ class InferenceService(GRPCInferenceServiceServicer):
             call.model, call.version = model.name, model.version
             return self._metadata(model)
         raise AssertionError("unreachable: the border aborts")
-
-    async def ModelInfer(self, message: bytes, context: Context) -> bytes:  # type: ignore[override]  # both serialised
-        """Compute one request, both messages in serialised form; see `codec` for what is checked."""
-        async with self._border.call("ModelInfer", context) as call:
-            checked, rows = self._understand(message, call)
-            deadline = self._border.deadline(context, checked.parameters.timeout_us)
-            answer = await checked.model.infer(rows, deadline, checked.parameters.priority)
-            return self._encoder(checked.model).encode(checked.identity, answer.logits, checked.top_k)
-        raise AssertionError("unreachable: the border aborts")
-
-    def infer_directly(self, message: bytes, context: DirectContext) -> None:
-        """What `ModelInfer` does, without an event loop."""
-        call = self._border.call("ModelInfer", context)
-        try:
-            checked, rows = self._understand(message, call)
-            deadline = self._border.deadline(context, checked.parameters.timeout_us)
-            DirectInference(self._border, call, context, checked, self._encoder(checked.model)).begin(rows, deadline)
-        except Exception as error:  # the border knows what each is worth to the caller, as for `ModelInfer`
-            context.refuse(*self._border.refusal(call, error))
-
-    def _understand(self, message: bytes, call: Call) -> tuple[Checked, Images]:
-        self._registry.check_open()
-        checked, rows = self._known_requests.recognise(message) or self._read(message, call)
-        call.model, call.version = checked.model.name, checked.model.version
-        return checked, rows
-
-    def _read(self, message: bytes, call: Call) -> tuple[Checked, Images]:
-        request = parse(message)
-        parameters = read_parameters(request)
-        model = self._registry.find(request.model_name, request.model_version, parameters.precision)
-        call.model, call.version = model.name, model.version
-        rows = decode_rows(request, model.manifest, model.batcher.limits.max_request)
-        checked = Checked(model, parameters, request.id, check_outputs(request, model.manifest), rows.shape)
-        self._known_requests.remember(message, request, checked)
-        return checked, rows
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
         """Every version found in the repository with its state."""

@@ -21,6 +21,7 @@ from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.registry import Registry
 from resnet_server.settings import Settings
+from resnet_server.transport.api import Transport
 from resnet_server.transport.choice import new_server
 
 SERVICES = (
@@ -45,18 +46,20 @@ class Listener:
         self._drain_seconds = settings.drain_seconds
         limit = settings.max_message_bytes
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
-        self._server = new_server(settings.transport, [*options, ("grpc.so_reuseport", int(shared_port))])
+        transport = new_server(settings.transport, [*options, ("grpc.so_reuseport", int(shared_port))])
+        metrics.transport_info.labels(transport.name, transport.reason).set(1)
+        self._server = transport.server
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the package has no stubs for it
         self._decoders = ThreadPoolExecutor(available_cores(), "decode")
-        self._add_services(settings, Border(metrics, time.monotonic))
+        self._add_services(settings, transport, Border(metrics, time.monotonic))
         address = f"{settings.host}:{settings.grpc_port}"
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
             raise StartError(f"grpc-port: {address} cannot be opened; is another server running there?") from None
 
-    def _add_services(self, settings: Settings, border: Border) -> None:
-        InferenceService(self._registry, border, package_version("resnet-serving")).add_to(self._server)
+    def _add_services(self, settings: Settings, transport: Transport, border: Border) -> None:
+        InferenceService(self._registry, border, package_version("resnet-serving")).add_to(transport)
         classifier = ClassifierService(self._registry, border, self._decoders, settings.max_image_pixels, time.monotonic)
         add_ClassifierServicer_to_server(classifier, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
