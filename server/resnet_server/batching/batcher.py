@@ -10,7 +10,8 @@ it all, and whoever waits is told after it is released.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from resnet_server.batching.admission import Admission, Backlog
 from resnet_server.batching.batch import Batch, BatchReport, Limits, Watchers
@@ -50,8 +51,19 @@ class Batcher:
         self._outcomes: list[tuple[Waiter, Answer | ServingError]] = []
         self._deadlines = Deadlines()
         self._wakeup = Wakeup(clock, self._ring)
-        for engine in engines:
-            engine.watch(self._go_on)
+        self._on_engines: Callable[[int], None] = lambda _: None
+        for number, engine in enumerate(engines):
+            engine.watch(partial(self._engine_changed, number))
+
+    @property
+    def engines_up(self) -> int:
+        """Engines that take batches now."""
+        return self._pool.engines
+
+    def watch_engines(self, changed: Callable[[int], None]) -> None:
+        """Call `changed` with `engines_up` on the event loop, now and after each change."""
+        self._on_engines = changed
+        changed(self.engines_up)
 
     @property
     def queued_rows(self) -> int:
@@ -189,6 +201,12 @@ class Batcher:
 
     def _dispatch_scheduled(self) -> None:
         self._scheduled = False  # first: whoever comes from here on schedules anew
+        self._go_on()
+
+    def _engine_changed(self, number: int) -> None:
+        with self._lock:
+            self._pool.update(number)
+        self._on_engines(self.engines_up)
         self._go_on()
 
     def _go_on(self) -> None:

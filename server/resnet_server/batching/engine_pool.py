@@ -8,9 +8,10 @@ from resnet_server.engines.api import Engine
 
 @dataclass
 class PooledEngine:
-    """An engine and the number of batches it has."""
+    """An engine, whether it was up when it last told, and the number of batches it has."""
 
     engine: Engine
+    up: bool
     running: int = 0
 
 
@@ -18,13 +19,18 @@ class EnginePool:
     """`grain` and `max_batch` are in rows: below a grain a batch is not worth an engine more while another one computes."""
 
     def __init__(self, engines: Sequence[Engine], grain: int, max_batch: int) -> None:
-        self._engines = [PooledEngine(engine) for engine in engines]
+        self._engines = [PooledEngine(engine, engine.ready) for engine in engines]
         self._grain, self._max_batch = grain, max_batch
 
     @property
     def engines(self) -> int:
         """Those that are up."""
-        return sum(lane.engine.ready for lane in self._engines)
+        return sum(lane.up for lane in self._engines)
+
+    def update(self, number: int) -> None:
+        """An engine has come up or gone; only told under the batcher's lock, so that nothing changes while a batch is shared out."""
+        if number < len(self._engines):
+            self._engines[number].up = self._engines[number].engine.ready
 
     def clear(self) -> None:
         """Give nothing to anyone any more."""
@@ -32,7 +38,7 @@ class EnginePool:
 
     def free(self) -> PooledEngine | None:
         """The idlest: without a batch, or with room to have the next one laid ready."""
-        best = min((lane for lane in self._engines if lane.engine.ready), key=lambda lane: lane.running, default=None)
+        best = min((lane for lane in self._engines if lane.up), key=lambda lane: lane.running, default=None)
         return None if best is None or best.running >= best.engine.depth else best
 
     def worth(self, lane: PooledEngine, rows_here: int) -> int:
@@ -47,7 +53,7 @@ class EnginePool:
         return self._between(-(-rows_here // (self._places() if lane.running else self.engines)))
 
     def _places(self) -> int:
-        return sum(lane.engine.depth for lane in self._engines if lane.engine.ready)
+        return sum(lane.engine.depth for lane in self._engines if lane.up)
 
     def _between(self, rows: int) -> int:
         return min(self._max_batch, max(self._grain, rows))

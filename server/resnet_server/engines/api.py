@@ -98,4 +98,4 @@ class Engine(Protocol):
         """
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` on the event loop whenever `ready` has turned true."""
+        """Call `changed` on the event loop whenever `ready` has changed."""

@@ -1,6 +1,6 @@
 """A model that is ready: what is known of it, and the batcher in front of its engines, wired to the metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,6 +79,15 @@ class ServedModel:
         self.name, self.version, self.precision = info.key
         self.manifest, self.labels = info.manifest, info.labels
         self.properties = info.properties()
+
+    @property
+    def engines_up(self) -> int:
+        """Engines that take batches now; none: nothing can be answered."""
+        return self.batcher.engines_up
+
+    def watch_engines(self, changed: Callable[[int], None]) -> None:
+        """Call `changed` with `engines_up` on the event loop, now and after each change."""
+        self.batcher.watch_engines(changed)
 
     async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
         """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""

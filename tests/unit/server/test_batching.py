@@ -140,6 +140,7 @@ async def test_a_batch_that_lay_ready_at_an_engine_that_died_runs_on_another() -
         first, second = await ask(batcher, 1), await ask(batcher, 2)
         queued = await ask(batcher, 3)
         dead.ready = False
+        dead.changed()
         await dead.release(EngineDiedError("gone"), begun=False)
         await alive.release()
         assert alive.batches == [[2], [1]]
@@ -153,6 +154,7 @@ async def test_the_batch_that_ran_when_an_engine_died_fails_alone_and_the_queue_
     async with batching([engine]) as batcher:
         failing, waiting = await ask(batcher, 1), await ask(batcher, 2)
         engine.ready = False
+        engine.changed()
         await engine.release(EngineDiedError("the engine's process ended"))
         with pytest.raises(EngineDiedError):
             await failing
@@ -162,6 +164,34 @@ async def test_the_batch_that_ran_when_an_engine_died_fails_alone_and_the_queue_
         await settle()
         await engine.release()
         assert values_of(await waiting) == [2]
+
+
+async def test_engines_that_come_and_go_are_told() -> None:
+    engines, seen = [HeldEngine(), HeldEngine()], list[int]()
+    async with batching(engines) as batcher:
+        batcher.watch_engines(seen.append)
+        for engine in engines:
+            engine.ready = False
+            engine.changed()
+        assert batcher.engines_up == 0
+        engines[0].ready = True
+        engines[0].changed()
+        assert seen == [2, 1, 0, 1]
+
+
+async def test_an_engine_that_goes_while_a_batch_is_shared_out_divides_nothing_by_zero() -> None:
+    class Leaving(HeldEngine):
+        looks = 0
+
+        @property
+        def ready(self) -> bool:  # type: ignore[override]  # the event loop changes it between two looks of another thread
+            self.looks += 1
+            return self.looks == 1
+
+    engine = Leaving()
+    async with batching([engine]) as batcher:
+        await ask(batcher, 1)
+        assert engine.batches == [[1]]
 
 
 async def test_below_the_grain_one_engine_gathers_and_above_it_the_other_helps() -> None:

@@ -124,6 +124,7 @@ class EngineChannel:
             running, orders = self._slots.running, list(self._orders)
             self._orders.clear()
             self._free = list(range(messages.DEPTH))
+        self._changed()  # first: what is given back must not be given to this engine again
         for order in orders:
             order.done(died(begun=order.slot == running))
 
