@@ -36,6 +36,16 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    envvar="RESNET_TRAIN_PRECISION",
+    show_envvar=True,
+    help="bf16: autocast; auto: where the hardware has it.",
+)
+
+
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="resnet-serving")
 def main() -> None:
@@ -52,9 +62,7 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Checkpoint to write  [default: VARIANT.safetensors]")
 @click.option("--resume", is_flag=True, help="Continue from OUT.state if it is there.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
-@click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="bf16: autocast; auto: where the hardware has it."
-)
+@precision_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]")
 @one_line_errors
 def fit(
@@ -102,7 +110,7 @@ def train(variant: str, path: Path, settings: RunSettings) -> "CheckpointInfo":
     import torch
 
     from resnet_models.data import load_cifar10
-    from resnet_models.devices import has_bf16, pick_device
+    from resnet_models.devices import pick_device, pick_precision
     from resnet_models.recipes import find_recipe
     from resnet_models.trainer import Trainer, TrainingPlan
 
@@ -111,13 +119,12 @@ def train(variant: str, path: Path, settings: RunSettings) -> "CheckpointInfo":
     row = find_variant(variant)
     schedule = find_recipe(settings.recipe, row)
     target = pick_device(settings.device)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(target))
-    plan = TrainingPlan(row, schedule, settings.epochs or schedule.epochs, settings.seed, path, device=target, bf16=bf16)
+    precision = pick_precision(settings.precision, target)
+    plan = TrainingPlan(row, schedule, settings.epochs or schedule.epochs, settings.seed, path, device=target, precision=precision)
     trainer = Trainer(plan, load_cifar10(settings.data, download=settings.download))
     done = trainer.resume() if settings.resume else 0
     start = f", continuing after epoch {done}" if done else ""
-    arithmetic = "bf16" if bf16 else "fp32"
-    print(f"{variant}: {plan.epochs} epochs, recipe {schedule.name}, seed {plan.seed}, {arithmetic} on {target}{start}", flush=True)
+    print(f"{variant}: {plan.epochs} epochs, recipe {schedule.name}, seed {plan.seed}, {precision} on {target}{start}", flush=True)
     try:
         return run_with_progress(trainer)
     except KeyboardInterrupt:
@@ -134,7 +141,7 @@ def train(variant: str, path: Path, settings: RunSettings) -> "CheckpointInfo":
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for all that comes of it.")
 @click.option("--reuse", type=click.Path(path_type=Path), help="Folder of checkpoints to take where recipe, length and seed agree.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="As in fit.")
+@precision_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads  [default: all]")
 @one_line_errors
 def degradation(

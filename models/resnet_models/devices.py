@@ -1,8 +1,12 @@
-"""Which device trains, and whether it computes bf16 natively."""
+"""Which device trains, and in which arithmetic."""
+
+from typing import Literal
 
 import torch
 
 from resnet_models.errors import ResnetModelsError
+
+Precision = Literal["fp32", "bf16"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -21,3 +25,12 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """`auto` is bf16 where the hardware has it, else fp32; raise ResnetModelsError for another name than auto, fp32 or bf16."""
+    if name == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    if name == "fp32" or name == "bf16":
+        return name
+    raise ResnetModelsError(f"precision: '{name[:40]}' is unknown; expected auto, fp32 or bf16")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from resnet_models.augment import crop_and_flip, normalise
 from resnet_models.checkpoint import CheckpointInfo, Epoch, load_state, save_checkpoint
 from resnet_models.data import Cifar10, Images
+from resnet_models.devices import Precision
 from resnet_models.errors import CheckpointError, DataError, DivergedError
 from resnet_models.evaluate import test_error
 from resnet_models.files import write_atomically
@@ -45,7 +46,7 @@ class TrainingPlan:
     out: Path
     normalisation: Normalisation = CIFAR10
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    bf16: bool = False
+    precision: Precision = "fp32"
 
     @property
     def state_path(self) -> Path:
@@ -142,7 +143,7 @@ class Trainer:
             group["lr"] = plan.recipe.rate(index, self.steps * plan.epochs)
         x = crop_and_flip(normalise(images.x[rows].to(plan.device), plan.normalisation), generator)
         y = images.y[rows].to(plan.device)
-        with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.bf16):
+        with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
             logits = self.network(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=plan.recipe.label_smoothing)
         value = loss.item()
