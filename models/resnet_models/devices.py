@@ -7,6 +7,7 @@ import torch
 from resnet_models.errors import ResnetModelsError
 
 Precision = Literal["fp32", "bf16"]
+PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16"}
 
 
 def pick_device(name: str) -> torch.device:
@@ -31,6 +32,7 @@ def pick_precision(name: str, device: torch.device) -> Precision:
     """`auto` is bf16 where the hardware has it, else fp32; raise ResnetModelsError for another name than auto, fp32 or bf16."""
     if name == "auto":
         return "bf16" if has_bf16(device) else "fp32"
-    if name == "fp32" or name == "bf16":
-        return name
-    raise ResnetModelsError(f"precision: '{name[:40]}' is unknown; expected auto, fp32 or bf16")
+    try:
+        return PRECISIONS[name]
+    except KeyError:
+        raise ResnetModelsError(f"precision: '{name[:40]}' is unknown; expected auto, fp32 or bf16") from None
