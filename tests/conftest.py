@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from serving import RunningServer, running_server
+from skips import in_ci, unexpected
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,3 +85,24 @@ def precise_repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactor
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """In CI, name every skip that is not on the list of `tests/support/skips.py`."""
+    for line in unlisted(terminalreporter) if in_ci() else ():
+        terminalreporter.write_line(f"SKIPPED IN CI, BUT NOT LISTED: {line}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, fail where one was skipped that is not on the list."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if in_ci() and reporter is not None and unlisted(reporter) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def unlisted(reporter: pytest.TerminalReporter) -> list[str]:
+    """Skips that CI does not expect."""
+    skipped = reporter.stats.get("skipped", [])
+    return unexpected(
+        (report.nodeid, report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)) for report in skipped
+    )

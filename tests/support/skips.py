@@ -1,0 +1,24 @@
+"""What may be skipped where: in CI, a skip that is not on this list fails the run, so that no test is lost without a word."""
+
+import os
+from collections.abc import Iterable
+
+ALLOWED = (
+    "no CUDA",  # the tests marked `gpu`: no CI machine has one
+    "this onnxruntime",  # ... or a GPU without TensorRT
+    "the material beside the project is not here",  # marked `shared`: an outsider's clone has no such folder
+    "docker is not installed",  # `make compose-test` needs an engine
+    "there is a GPU",  # what only a machine without one can try
+    "CUDA runs here",
+)
+"""Beginnings of reasons, each with why it may happen in CI."""
+
+
+def in_ci() -> bool:
+    """True where CI says so, as every CI service does."""
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def unexpected(skipped: Iterable[tuple[str, str]]) -> list[str]:
+    """Of pairs of a test and its reason, those whose reason is not on the list, as lines."""
+    return [f"{test}: {reason}" for test, reason in skipped if not reason.removeprefix("Skipped: ").startswith(ALLOWED)]
