@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
 
-.PHONY: install demo test lint proto bench serve compose-test lock clean
+.PHONY: install demo test lint proto bench serve compose-test scale-test lock clean
 
 install: $(STAMP)
 
@@ -46,10 +47,21 @@ proto: $(STAMP)
 compose-test: $(STAMP)
 	$(BIN)/python -m deploy.check
 
+# Kubernetes, Helm, KServe, Envoy and Ray without a cluster, with tools in an environment of their own.
+scale-test: $(STAMP) $(SCALE)/.installed
+	EXPORT_PYTHON=$(BIN)/python $(SCALE)/bin/python -m pytest tests/scale
+
+$(SCALE)/.installed: pyproject.toml tests/scale/requirements.txt
+	test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
+	$(SCALE)/bin/python -m pip install --quiet --upgrade pip
+	$(SCALE)/bin/python -m pip install --quiet --editable '.[ray]' -r tests/scale/requirements.txt
+	$(SCALE)/bin/python -m pip install --quiet --no-deps kserve==0.21.0
+	touch $@
+
 # Pins what the images install; uv is only needed for this.
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python deploy/lock.py
 
 clean:
-	rm -rf $(VENV) .demo build dist
+	rm -rf $(VENV) $(SCALE) .demo build dist
