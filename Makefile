@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
 
-.PHONY: install demo test lint proto bench serve compose-test scale-test lock clean
+.PHONY: install demo test lint proto bench serve compose-test scale-test lock figures clean
 
 install: $(STAMP)
 
@@ -62,6 +62,10 @@ $(SCALE)/.installed: pyproject.toml tests/scale/requirements.txt
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python deploy/lock.py
+
+# The tree in numbers: files, lines, lengths of functions, import cycles.
+figures: $(STAMP)
+	$(BIN)/python deploy/figures.py
 
 clean:
 	rm -rf $(VENV) $(SCALE) .demo build dist

@@ -43,20 +43,13 @@ DirectMethod = Callable[[bytes, DirectCall], None]
 
 @dataclass(frozen=True)
 class Transport:
-    """The server that runs: `queue` or `asyncio`, and why."""
+    """The server that runs: `queue` or `asyncio`, and why.
+
+    `add_direct_method(path, method)`, before the start: answer calls of `path`, such as `/package.Service/Method`, by `method`,
+    which must not block.
+    """
 
     server: grpc.aio.Server
     name: str
     reason: str
-
-    def add_direct_method(self, path: str, method: DirectMethod) -> None:
-        """Before the start: answer calls of `path`, such as `/package.Service/Method`, by `method`, which must not block."""
-        adder = getattr(self.server, "add_direct_method", None)
-        if adder is not None:
-            adder(path, method)
-            return
-        from resnet_server.transport.asyncio_call import direct_handler
-
-        service, _, name = path[1:].rpartition("/")
-        handlers = {name: direct_handler(method)}
-        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    add_direct_method: Callable[[str, DirectMethod], None]

@@ -83,6 +83,12 @@ def direct_handler(method: DirectMethod) -> "grpc.RpcMethodHandler[Any, Any]":
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
+def add_direct_method(server: grpc.aio.Server, path: str, method: DirectMethod) -> None:
+    """See `Transport`."""
+    service, _, name = path[1:].rpartition("/")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: direct_handler(method)}),))
+
+
 class UnreadableRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Answers INVALID_ARGUMENT where a message cannot be read; `grpc.aio` by itself answers UNKNOWN and logs a traceback."""
 

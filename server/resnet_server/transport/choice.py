@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import grpc
 
 from resnet_server.transport.api import Transport
-from resnet_server.transport.asyncio_call import UnreadableRequests
+from resnet_server.transport.asyncio_call import UnreadableRequests, add_direct_method
 from resnet_server.transport.grpc_core import KNOWN_BEFORE, KNOWN_FROM, is_measured
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,10 @@ def new_server(kind: str, options: Sequence[tuple[str, Any]]) -> Transport:
         reason = obstacle or "asked for"
         server = grpc.aio.server(interceptors=(UnreadableRequests(),), options=[*TAKE_ALL, *options])
         log.log(logging.WARNING if obstacle else logging.INFO, "transport: grpc.aio, because %s", reason)
-        return Transport(server, "asyncio", reason)
+        return Transport(server, "asyncio", reason, partial(add_direct_method, server))
     from resnet_server.transport.server import QueueServer  # only here: nothing else may depend on gRPC's core
 
     reason = "asked for" if kind == "queue" else "the self-check passed"
     log.info("transport: completion queue of grpcio %s (%s)", version("grpcio"), reason)
-    return Transport(QueueServer((*TAKE_ALL, *options)), "queue", reason)
+    queue_server = QueueServer((*TAKE_ALL, *options))
+    return Transport(queue_server, "queue", reason, queue_server.add_direct_method)
