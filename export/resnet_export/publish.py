@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from resnet_models.card import describe_recipe
 from resnet_models.checkpoint import Checkpoint
 from resnet_models.network import count_multiply_adds, count_parameters
 from resnet_models.trainer import git_revision
@@ -150,7 +151,7 @@ def describe(checkpoint: Checkpoint, file: Path, name: str, version: int) -> Man
     manifest.output.name, manifest.output.classes = OUTPUT, info.classes
     source = manifest.source
     source.checkpoint_sha256, source.checkpoint_file, source.git_revision = sha256_file(file), file.name, info.git_revision
-    source.recipe, source.accuracy_images = info.recipe, info.accuracy_images
+    source.recipe, source.accuracy_images = describe_recipe(info) if info.recipe else "", info.accuracy_images
     if info.seed is not None:
         source.seed = info.seed
     if info.accuracy is not None:

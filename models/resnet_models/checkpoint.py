@@ -12,6 +12,7 @@ from resnet_models.errors import CheckpointError
 from resnet_models.files import write_atomically
 from resnet_models.network import ResNet
 from resnet_models.normalisation import Normalisation
+from resnet_models.training_record import TrainingRecord
 from resnet_models.variants import find_variant
 
 
@@ -31,7 +32,8 @@ class CheckpointInfo:
 
     `accuracy` is top-1 in percent on `accuracy_images` (a phrase naming data and rows), or None if unknown;
     `input_size` in pixels; an encoded image's shorter side is resized to `resize` pixels (None: the input size) by
-    `interpolation` (`bilinear` or `bicubic`) before the centre is cropped; `trained` is False for random weights.
+    `interpolation` (`bilinear` or `bicubic`) before the centre is cropped; `trained` is False for random weights; `training` is
+    None in files of releases that did not record it.
     """
 
     variant: str
@@ -49,6 +51,7 @@ class CheckpointInfo:
     git_revision: str = ""
     source: str = ""
     curve: tuple[Epoch, ...] = field(default_factory=tuple)
+    training: TrainingRecord | None = None
 
     @property
     def classes(self) -> int:
@@ -96,6 +99,8 @@ def parse_info(path: Path, metadata: dict[str, str]) -> CheckpointInfo:
         mean, std = values["normalisation"]["mean"], values["normalisation"]["std"]
         values["normalisation"] = Normalisation(tuple(mean), tuple(std))
         values["curve"] = tuple(Epoch(**point) for point in values.get("curve", ()))
+        if record := values.get("training"):
+            values["training"] = TrainingRecord(**record)
         return CheckpointInfo(**values)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint: {path} has malformed metadata: {error!r}") from None

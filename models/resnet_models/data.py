@@ -1,17 +1,71 @@
 """CIFAR-10 (Krizhevsky 2009) as tensors: from an `.npz` pair or from a torchvision folder."""
 
+import hashlib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resnet_models.augment import crop_and_flip, normalise
 from resnet_models.errors import DataError
+from resnet_models.labels import CIFAR10_LABELS
+from resnet_models.normalisation import Normalisation
 
 NPZ_NAMES = ("cifar10_train.npz", "cifar10_test.npz")
 TORCHVISION_FOLDER = "cifar-10-batches-py"
+EVALUATION_BATCH = 250
+HELD_OUT_SEED = 0  # which images are held out must not depend on the run's seed
+Batch = tuple[Tensor, Tensor]
+
+
+class ImageSource(Protocol):
+    """Labelled images that a run trains or is judged on; `rows` is a phrase that says which."""
+
+    @property
+    def rows(self) -> str:
+        """Which rows of which data."""
+
+    def __len__(self) -> int: ...
+
+    def digest(self) -> str:
+        """SHA-256 that is equal if and only if these are the same images in the same order."""
+
+    def training_batches(
+        self, order: Tensor, generator: torch.Generator, normalisation: Normalisation, device: torch.device
+    ) -> Iterator[Batch]:
+        """Normalised, augmented FP32 [batch, 3, h, w] and INT64 [batch] on `device`, for each row of INT64 [steps, batch] indices."""
+
+    def evaluation_batches(self, normalisation: Normalisation) -> Iterator[Batch]:
+        """All images in order, normalised and not augmented, FP32 [n, 3, h, w] and INT64 [n], on the CPU."""
+
+
+class Dataset(Protocol):
+    """Both splits, the classes' names, and the shorter side in pixels that images are resized to before they are cropped."""
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+
+    @property
+    def train(self) -> ImageSource:
+        """What is trained on."""
+
+    @property
+    def test(self) -> ImageSource:
+        """What is judged on."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names, in order."""
+
+    @property
+    def resize(self) -> int | None:
+        """Shorter side in pixels before the crop; None: none is made."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +79,26 @@ class Images:
     def __len__(self) -> int:
         return len(self.y)
 
+    def digest(self) -> str:
+        """SHA-256 over shape, pixels and labels: equal if and only if these are the same rows in the same order."""
+        digest = hashlib.sha256(f"{tuple(self.x.shape)}".encode())
+        digest.update(self.x.contiguous().numpy().data)
+        digest.update(self.y.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def training_batches(
+        self, order: Tensor, generator: torch.Generator, normalisation: Normalisation, device: torch.device
+    ) -> Iterator[Batch]:
+        """With the paper's augmentation, done on `device`, where all images live for as long as the iterator."""
+        x, y = self.x.to(device), self.y.to(device)
+        for rows in order.to(device):
+            yield crop_and_flip(normalise(x[rows], normalisation), generator), y[rows]
+
+    def evaluation_batches(self, normalisation: Normalisation) -> Iterator[Batch]:
+        """In batches of 250."""
+        for x, y in zip(torch.split(self.x, EVALUATION_BATCH), torch.split(self.y, EVALUATION_BATCH), strict=True):
+            yield normalise(x, normalisation), y
+
     def head(self, count: int) -> "Images":
         """The first `count` images."""
         return Images(self.x[:count], self.y[:count], f"first {count} of {self.rows}")
@@ -36,6 +110,23 @@ class Cifar10:
 
     train: Images
     test: Images
+    name: str = "CIFAR-10"
+    labels: tuple[str, ...] = CIFAR10_LABELS
+    resize: int | None = None
+
+    def holding_out(self, count: int) -> "Cifar10":
+        """Train on all but `count` training images and judge on those, so that a recipe is chosen without the test images.
+
+        Raises DataError where nothing would be left to train on.
+        """
+        total = len(self.train)
+        if count >= total:
+            raise DataError(f"validation: {count}; expected fewer than the {total} training images")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+        held, kept = order[:count].sort().values, order[count:].sort().values
+        rows = self.train.rows
+        train = Images(self.train.x[kept], self.train.y[kept], f"{total - count:,} of {rows}")
+        return Cifar10(train, Images(self.train.x[held], self.train.y[held], f"{count:,} held out of {rows}"))
 
 
 def load_cifar10(folder: Path, *, download: bool = False) -> Cifar10:

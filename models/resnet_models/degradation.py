@@ -12,6 +12,7 @@ from pathlib import Path
 from resnet_models.checkpoint import CheckpointInfo, Epoch, load_checkpoint
 from resnet_models.errors import ResnetModelsError
 from resnet_models.files import write_atomically
+from resnet_models.run_files import Identity, differences, identity_of, is_finished
 from resnet_models.variants import VARIANTS
 
 COLUMNS = ("network", "epoch", "train_loss", "train_error", "test_error")
@@ -52,12 +53,16 @@ def networks(depths: tuple[int, int]) -> list[str]:
     return names
 
 
-def reusable(path: Path, recipe: str, epochs: int, seed: int) -> CheckpointInfo | None:
-    """What a checkpoint says, if it is there and complete and made by the same recipe, length and seed."""
+def reusable(path: Path, wanted: Identity) -> CheckpointInfo | None:
+    """What a checkpoint says, if it is there and complete, of the same recipe, planned length and seed and, as far as recorded, images.
+
+    Arithmetic and device may differ: a network trained elsewhere is as good a run of the same experiment.
+    """
     if not path.exists():
         return None
     info = load_checkpoint(path).info
-    return info if (info.recipe, len(info.curve), info.seed) == (recipe, epochs, seed) else None
+    same = {key: value for key, value in wanted.items() if key not in ("precision", "device")}
+    return info if is_finished(info) and not differences(identity_of(info), same) else None
 
 
 def run_experiment(names: Sequence[str], find: Callable[[str], CheckpointInfo | None], train: Callable[[str], CheckpointInfo]) -> list[Run]:

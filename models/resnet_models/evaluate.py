@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from resnet_models.augment import normalise
-from resnet_models.data import Images
+from resnet_models.data import ImageSource
 from resnet_models.network import ResNet
 from resnet_models.normalisation import Normalisation
 
@@ -20,7 +20,13 @@ def predict(network: ResNet, x: Tensor, normalisation: Normalisation, batch: int
     return logits
 
 
-def test_error(network: ResNet, images: Images, normalisation: Normalisation) -> float:
-    """Top-1 error in percent."""
-    predicted = predict(network, images.x, normalisation).argmax(1)
-    return 100 * float((predicted != images.y).float().mean())
+def test_error(network: ResNet, images: ImageSource, normalisation: Normalisation) -> float:
+    """Top-1 error in percent, un-augmented, in eval mode and fp32."""
+    device = network.fc.weight.device
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        batches = images.evaluation_batches(normalisation)
+        wrong = sum(int((network(x.to(device)).argmax(1).cpu() != y).sum()) for x, y in batches)
+    network.train(was_training)
+    return 100 * wrong / len(images)

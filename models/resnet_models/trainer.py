@@ -1,27 +1,27 @@
-"""Training on CIFAR-10: one recipe, one network, a checkpoint after every epoch, resumable to the bit."""
+"""Training: one recipe, one network, a checkpoint after every epoch, resumable to the bit."""
 
 import math
 import subprocess
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet_models.augment import crop_and_flip, normalise
 from resnet_models.checkpoint import CheckpointInfo, Epoch, load_state, save_checkpoint
-from resnet_models.data import Cifar10, Images
-from resnet_models.devices import Precision
+from resnet_models.data import Dataset
 from resnet_models.errors import CheckpointError, DataError, DivergedError
 from resnet_models.evaluate import test_error
 from resnet_models.files import write_atomically
-from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.network import ResNet
-from resnet_models.normalisation import CIFAR10, Normalisation
-from resnet_models.recipes import Recipe
-from resnet_models.variants import Variant
+from resnet_models.run_files import Identity, differences
+from resnet_models.training_plan import TrainingPlan
+from resnet_models.training_record import TrainingRecord, hardware_name
+from resnet_models.whitening import whiten
 
 
 @dataclass(frozen=True)
@@ -35,92 +35,110 @@ class StepReport:
     train_error: float
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything that decides the outcome of a run, and where it is written."""
-
-    variant: Variant
-    recipe: Recipe
-    epochs: int
-    seed: int
-    out: Path
-    normalisation: Normalisation = CIFAR10
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    precision: Precision = "fp32"
-
-    @property
-    def state_path(self) -> Path:
-        """Where the resumable state lives until the run is complete."""
-        return self.out.with_name(self.out.name + ".state")
-
-    def identity(self) -> dict[str, str | int]:
-        """What must be equal for a run to be continued."""
-        return {"variant": self.variant.name, "recipe": self.recipe.name, "epochs": self.epochs, "seed": self.seed}
-
-
 class Trainer:
     """Runs a plan epoch by epoch; all randomness of epoch e comes from (seed, e), so a resumed run is the same run."""
 
-    def __init__(self, plan: TrainingPlan, data: Cifar10) -> None:
+    def __init__(self, plan: TrainingPlan, data: Dataset) -> None:
         self.plan = plan
         self.data = data
         self.steps = len(data.train) // plan.recipe.batch
         if self.steps == 0:
             raise DataError(f"data: {len(data.train)} training images are fewer than one batch of {plan.recipe.batch}")
         torch.manual_seed(plan.seed)
-        self.network = ResNet(plan.variant, len(CIFAR10_LABELS)).to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format with a device
+        self.network = ResNet(plan.variant, len(data.labels))
+        if plan.recipe.whiten:
+            whiten(self.network.conv1, next(data.train.evaluation_batches(plan.normalisation))[0])
+        self.network.to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format with a device
+        self.average = averaged(self.network, plan.recipe.ema)
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.network) if plan.compile else self.network
         recipe = plan.recipe
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
         )
         self.curve: list[Epoch] = []
+        self._seconds = 0.0
+        self._train_error: float | None = None
+        self._rows = data.train.digest()
         self._revision = git_revision()  # of the code that runs, not of the tree as it is when the run ends
 
+    @property
+    def result(self) -> ResNet:
+        """The network that is evaluated and saved: the averaged one where the recipe averages."""
+        return self.average.module if self.average is not None else self.network  # type: ignore[return-value]  # AveragedModel's module is a Module
+
+    def identity(self) -> Identity:
+        """What must be equal for this run to be continued."""
+        return self.plan.identity(self._rows)
+
     def resume(self) -> int:
-        """Continue from the saved state if there is one; return the number of epochs already done."""
+        """Continue from the saved state if there is one, and repair the checkpoint from it; return the number of epochs already done.
+
+        The state is written before the checkpoint: a process killed between the two leaves a checkpoint that is an epoch behind.
+        """
         path = self.plan.state_path
         if not path.exists():
             return 0
         try:
             state = torch.load(path, weights_only=True, map_location=self.plan.device)
             identity, curve = state["identity"], [Epoch(**point) for point in state["curve"]]
-            optimiser, network = state["optimiser"], state["network"]
+            optimiser, network, average = state["optimiser"], state["network"], state["average"]
+            self._seconds, self._train_error = state["seconds"], state["train_error"]
         except Exception as error:  # torch.load raises whatever the damaged bytes lead to
             raise CheckpointError(f"resume: {path} is not a training state: {error}") from None
-        if identity != self.plan.identity():
-            raise CheckpointError(f"resume: {path} belongs to {identity}; this run is {self.plan.identity()}")
+        if identity != self.identity():
+            raise CheckpointError(f"resume: {path} is of another run: {differences(identity, self.identity())}")
         load_state(self.network, network, path)
+        if self.average is not None:
+            self.average.load_state_dict(average)
         self.optimiser.load_state_dict(optimiser)
         self.curve = curve
+        self._save_checkpoint()
         return len(curve)
 
     def run(self, on_step: Callable[[StepReport], None], on_epoch: Callable[[Epoch], None]) -> CheckpointInfo:
         """Train the epochs that are left, saving after each; return what the final checkpoint says."""
         for epoch in range(len(self.curve), self.plan.epochs):
+            started = time.monotonic()
             loss, train_error = self._epoch(epoch, on_step)
-            error = test_error(self.network, self.data.test, self.plan.normalisation)
-            self.curve.append(Epoch(epoch + 1, loss, train_error, error))
-            self._save()
+            self._seconds += time.monotonic() - started
+            self.curve.append(Epoch(epoch + 1, loss, train_error, test_error(self.result, self.data.test, self.plan.normalisation)))
+            if len(self.curve) == self.plan.epochs:
+                self._train_error = round(test_error(self.result, self.data.train, self.plan.normalisation), 4)
+            self._save_state()
+            self._save_checkpoint()
             on_epoch(self.curve[-1])
         return self.info()
 
     def info(self) -> CheckpointInfo:
         """Metadata of the checkpoint as it stands."""
         plan = self.plan
+        record = TrainingRecord(
+            dataset=self.data.name,
+            planned_epochs=plan.epochs,
+            rows_sha256=self._rows,
+            precision=plan.precision,
+            device=plan.device.type,
+            hardware=hardware_name(plan.device),
+            threads=torch.get_num_threads(),
+            torch_version=torch.__version__,
+            train_error=self._train_error,
+            seconds=round(self._seconds, 1),
+        )
         return CheckpointInfo(
             variant=plan.variant.name,
-            labels=CIFAR10_LABELS,
+            labels=self.data.labels,
             normalisation=plan.normalisation,
             input_size=plan.variant.input_size,
+            resize=self.data.resize,
             accuracy=round(100 - self.curve[-1].test_error, 4),
             accuracy_images=self.data.test.rows,
             recipe=plan.recipe.name,
             seed=plan.seed,
             epochs=len(self.curve),
             git_revision=self._revision,
-            source=f"resnet-train fit {plan.variant.name} --recipe {plan.recipe.name} --epochs {plan.epochs} --seed {plan.seed}"
-            f" on {self.data.train.rows}",
+            source=f"{plan.command()} on {self.data.train.rows}",
             curve=tuple(self.curve),
+            training=record,
         )
 
     def _epoch(self, epoch: int, on_step: Callable[[StepReport], None]) -> tuple[float, float]:
@@ -130,21 +148,20 @@ class Trainer:
         order = torch.randperm(len(self.data.train), generator=generator)[: self.steps * batch].view(self.steps, batch)
         self.network.train()
         total_loss, wrong = 0.0, 0
-        for step, rows in enumerate(order):
-            loss, misses = self._step(epoch * self.steps + step, self.data.train, rows, generator)
+        batches = self.data.train.training_batches(order, generator, self.plan.normalisation, self.plan.device)
+        for step, (x, y) in enumerate(batches):
+            loss, misses = self._step(epoch * self.steps + step, x, y)
             total_loss, wrong = total_loss + loss, wrong + misses
             seen = step + 1
             on_step(StepReport(epoch, seen, self.steps, total_loss / seen, 100 * wrong / (seen * batch)))
         return total_loss / self.steps, 100 * wrong / (self.steps * batch)
 
-    def _step(self, index: int, images: Images, rows: Tensor, generator: torch.Generator) -> tuple[float, int]:
+    def _step(self, index: int, x: Tensor, y: Tensor) -> tuple[float, int]:
         plan = self.plan
         for group in self.optimiser.param_groups:
             group["lr"] = plan.recipe.rate(index, self.steps * plan.epochs)
-        x = crop_and_flip(normalise(images.x[rows].to(plan.device), plan.normalisation), generator)
-        y = images.y[rows].to(plan.device)
         with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
-            logits = self.network(x)
+            logits = self._forward(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=plan.recipe.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
@@ -152,19 +169,33 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return value, int((logits.argmax(1) != y).sum())
 
-    def _save(self) -> None:
+    def _save_state(self) -> None:
         state = {
-            "identity": self.plan.identity(),
+            "identity": self.identity(),
             "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "curve": [asdict(point) for point in self.curve],
+            "seconds": self._seconds,
+            "train_error": self._train_error,
         }
         write_atomically(self.plan.state_path, lambda temporary: torch.save(state, temporary))
-        save_checkpoint(self.plan.out, self.network, self.info())
+
+    def _save_checkpoint(self) -> None:
+        save_checkpoint(self.plan.out, self.result, self.info())
         if len(self.curve) == self.plan.epochs:
-            self.plan.state_path.unlink()
+            self.plan.state_path.unlink(missing_ok=True)
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel | None:
+    """An exponential moving average of weights and statistics; None for a decay of 0."""
+    if not decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def git_revision() -> str:

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from resnet_models.checkpoint import Epoch
+from resnet_models.checkpoint import CheckpointInfo, Epoch, save_checkpoint
 from resnet_models.cli import main
-from resnet_models.degradation import Run, networks, verdict
+from resnet_models.degradation import Run, networks, reusable, verdict
 from resnet_models.errors import ResnetModelsError
+from resnet_models.labels import CIFAR10_LABELS
+from resnet_models.network import build
+from resnet_models.normalisation import CIFAR10
+from resnet_models.run_files import Identity
 from resnet_models.sample import load_sample
+from resnet_models.training_record import TrainingRecord
 
 
 def run(name: str, train_error: float) -> Run:
@@ -56,4 +61,32 @@ def test_the_experiment_runs_is_written_and_is_not_run_again(tmp_path: Path) -> 
     with Image.open(out / "degradation.png") as picture:
         assert picture.width > 1000
     again = CliRunner().invoke(main, arguments)
-    assert again.output.count(f"taken from {out}") == 4
+    assert again.exit_code == 0, again.output
+    assert again.output.count("nothing to do") == 4
+    elsewhere = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "elsewhere"), "--reuse", str(out)])
+    assert elsewhere.output.count(f"taken from {out}") == 4
+
+
+def test_a_run_that_stopped_early_is_not_taken_for_a_short_one(tmp_path: Path) -> None:
+    path = tmp_path / "plain20.safetensors"
+    curve = tuple(Epoch(epoch, 2.0, 60.0, 60.0) for epoch in range(1, 11))
+    wanted: Identity = {"variant": "plain20", "recipe": "short", "epochs": 10, "seed": 1, "precision": "fp32", "rows_sha256": "ab"}
+
+    def info(planned: int, training: TrainingRecord | None = None) -> CheckpointInfo:
+        source = f"resnet-train fit plain20 --recipe short --epochs {planned} --seed 1 on 100 images"
+        return CheckpointInfo(
+            "plain20", CIFAR10_LABELS, CIFAR10, 32, recipe="short", seed=1, epochs=10, source=source, curve=curve, training=training
+        )
+
+    def taken(what: CheckpointInfo) -> bool:
+        save_checkpoint(path, build("plain20"), what)
+        return reusable(path, wanted) is not None
+
+    def record(planned: int, rows: str) -> TrainingRecord:
+        return TrainingRecord("CIFAR-10", planned, rows, "bf16", "cpu", "a processor", 2, "2.9")
+
+    assert taken(info(10))
+    assert not taken(info(40))  # of a release without records: the command says what was planned
+    assert taken(info(10, record(10, "ab")))
+    assert not taken(info(10, record(40, "ab")))
+    assert not taken(info(10, record(10, "cd")))

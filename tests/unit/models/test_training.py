@@ -23,7 +23,8 @@ from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.normalisation import CIFAR10
 from resnet_models.recipes import Recipe, find_recipe
 from resnet_models.sample import load_sample
-from resnet_models.trainer import StepReport, Trainer, TrainingPlan
+from resnet_models.trainer import StepReport, Trainer
+from resnet_models.training_plan import TrainingPlan
 from resnet_models.variants import find_variant
 
 SMALL = find_variant("resnet20")
@@ -183,7 +184,7 @@ def test_a_state_of_another_run_is_not_continued(data: Cifar10, tmp_path: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         Trainer(plan(out), data).run(ignore, stop)
-    with pytest.raises(CheckpointError, match=r"resume: .* belongs to .*'seed': 7.*; this run is .*'seed': 8"):
+    with pytest.raises(CheckpointError, match=r"resume: .* is of another run: seed 7 instead of 8"):
         Trainer(replace(plan(out), seed=8), data).resume()
 
 

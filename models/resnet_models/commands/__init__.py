@@ -1,0 +1,1 @@
+"""The commands of `resnet-train`, a file for each question."""
