@@ -1,0 +1,160 @@
+"""Which network answers the next batch: the most accurate one that is in time for this batch, for those behind it, and for those to come.
+
+Decided when a batch leaves, as SuperServe does (Khare et al., NSDI 2025), with one slow-down factor for all costs, as ALERT has
+(Wan et al., USENIX ATC 2020). Depth gives way before deadlines do; it comes back one step at a time, once there has been room
+for a while. docs/decisions/0010-depth-routing.md has the alternatives and what they reached.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from resnet_server.routing.member import Member
+from resnet_server.routing.rates import ArrivalRate
+
+LEARN = 0.1  # weight of the newest batch in the slow-down factor
+STAY, RISE = 1.0, 0.9  # load that a level may have to keep it, and that the next one up may have to be taken
+DWELL_SECONDS, LONGEST_DWELL = 0.1, 10.0  # on a level before the next one up; FLAP times as long where the last rise did not hold
+FLAP = 4.0
+CALM = 0.6  # load of the next level up that leaves no doubt
+GUARD_SECONDS = 0.001  # between the end of a batch and the answer's leaving
+NEVER, NEVER_BEFORE = float("inf"), float("-inf")
+
+
+class Reason(Enum):
+    """What decided, as callers are told."""
+
+    DEEPEST = "the most accurate network is in time"
+    SLACK = "a deeper network would miss the most urgent deadline"
+    BACKLOG = "a deeper network would make those that wait miss theirs"
+    LOAD = "more requests come than a deeper network can answer"
+    FLOOR = "the caller asked for at least this accuracy"
+    LIMIT = "the caller asked for at most this depth"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a decision is made from, all of it as of one moment.
+
+    `slack`: seconds until the most urgent deadline of the batch; `last_slack`: of the last of those behind it; both infinite
+    without deadlines. `rows` of the batch, `behind` rows that wait behind it, `engines` that are up.
+    """
+
+    rows: int
+    behind: int = 0
+    slack: float = NEVER
+    last_slack: float = NEVER
+    engines: int = 1
+    min_accuracy: float = 0.0
+    max_depth: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The member that answers, and why not a more accurate one."""
+
+    member: Member
+    reason: Reason
+
+
+class DepthPolicy:
+    """Chooses among `members`, a Pareto front from the cheapest to the most accurate; `target`: seconds, where no deadline is given.
+
+    `max_batch` rows are the most that a batch has: what a member can answer under load is counted in such batches.
+    """
+
+    def __init__(self, members: Sequence[Member], max_batch: int, target: float | None = None) -> None:
+        if not members:
+            raise ValueError("members: none given; expected at least one")
+        self.members = tuple(members)
+        self.target = target
+        self.slow_down = 1.0
+        self._loaded = [member.seconds(max_batch) / max_batch for member in self.members]
+        self._rate = ArrivalRate()
+        self._top = self._level = len(self.members) - 1
+        self._changed = self._rose = NEVER_BEFORE
+        self._dwell = DWELL_SECONDS
+
+    def arrived(self, now: float, rows: int) -> None:
+        """Note rows that came at `now`."""
+        self._rate.arrived(now, rows)
+
+    def observe(self, member: Member, rows: int, seconds: float) -> None:
+        """Learn from a batch that ran: how much slower than planned the machine is now."""
+        ratio = min(4.0, max(0.25, seconds / member.seconds(rows)))  # a stall may raise the factor, not overthrow it
+        self.slow_down += LEARN * (ratio - self.slow_down)
+
+    def eligible(self, min_accuracy: float, max_depth: int) -> tuple[Member, ...]:
+        """Members that a request accepts; it is to be refused where there is none."""
+        return tuple(m for m in self.members if m.accuracy >= min_accuracy and (not max_depth or m.depth <= max_depth))
+
+    def seconds(self, member: Member, rows: float) -> float:
+        """For a batch of `rows`, as the machine is now."""
+        return self.slow_down * member.seconds(rows)
+
+    def least_seconds(self, rows: int, min_accuracy: float = 0.0, max_depth: int = 0) -> float:
+        """Of the cheapest member that a request accepts, on an idle engine; infinite where there is none."""
+        return min((self.seconds(member, rows) for member in self.eligible(min_accuracy, max_depth)), default=NEVER)
+
+    def choose(self, now: float, waiting: Waiting) -> Decision:
+        """The most accurate member in time; where none is, the cheapest that is accepted.
+
+        Raises ValueError where no member is accepted.
+        """
+        low, high = self._accepted(waiting)
+        level = self._standing(now, waiting.engines)
+        reason = Reason.LOAD if level < high else Reason.DEEPEST if high == self._top else Reason.LIMIT
+        level = min(level, high)
+        while level > 0:
+            obstacle = self._obstacle(level, waiting)
+            if obstacle is None:
+                break
+            level, reason = level - 1, obstacle
+        if level < self._level and waiting.behind:  # more comes than was thought: what waits says so before the rate does
+            self._fall(now, level)
+        return Decision(self.members[level], reason) if level >= low else Decision(self.members[low], Reason.FLOOR)
+
+    def _accepted(self, waiting: Waiting) -> tuple[int, int]:
+        """The lowest and the highest level that the batch accepts: on a front, all between are accepted, too."""
+        accepted = self.eligible(waiting.min_accuracy, waiting.max_depth) if waiting.max_depth or waiting.min_accuracy else self.members
+        if not accepted:
+            raise ValueError(f"min_accuracy: {waiting.min_accuracy:g} with max_depth {waiting.max_depth}; no member has both")
+        return self.members.index(accepted[0]), self.members.index(accepted[-1])
+
+    def _standing(self, now: float, engines: int) -> int:
+        """The level that what comes can be answered with for long: down at once, up one step at a time."""
+        busy = self.slow_down * self._rate.rows_per_second(now) / engines
+        level = self._level
+        while level > 0 and busy * self._loaded[level] > STAY:
+            level -= 1
+        if level == self._level < self._top:
+            level += self._rises(now, busy * self._loaded[level + 1])
+            if level > self._level:
+                self._level, self._changed = level, now
+        elif level < self._level:
+            self._fall(now, level)
+        return level
+
+    def _fall(self, now: float, level: int) -> None:
+        if now - self._rose < LONGEST_DWELL:  # the last rise did not hold: this load lies between two levels
+            self._dwell = min(LONGEST_DWELL, FLAP * self._dwell)
+        self._level, self._changed = level, now
+
+    def _rises(self, now: float, load: float) -> bool:
+        if load <= CALM:
+            self._dwell = DWELL_SECONDS
+        rises = load <= RISE and now - self._changed >= self._dwell
+        if rises:
+            self._rose = now
+        return rises
+
+    def _obstacle(self, level: int, waiting: Waiting) -> Reason | None:
+        """What makes a batch on this level too late for itself or for those behind it."""
+        slack, last = waiting.slack, waiting.last_slack
+        if self.target is not None:
+            slack, last = min(slack, self.target), min(last, self.target)
+        ends = self.seconds(self.members[level], waiting.rows) + GUARD_SECONDS
+        if ends > slack:
+            return Reason.SLACK
+        rest = self.slow_down * self._loaded[0] * waiting.behind / waiting.engines
+        return Reason.BACKLOG if waiting.behind and ends + rest > last else None
