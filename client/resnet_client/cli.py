@@ -2,46 +2,86 @@
 
 import functools
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resnet_client import show
+from resnet_client.address import DEFAULT_URL
 from resnet_client.blocking import Client
-from resnet_client.channel import DEFAULT_TIMEOUT, DEFAULT_URL
+from resnet_client.connection import DEFAULT_TIMEOUT, DEFAULT_WINDOW, TLS
 from resnet_client.errors import ClientError
-from resnet_client.results import ModelInfo, Prediction
+from resnet_client.files import find_images
+from resnet_client.results import Outcome
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
-url_option = click.option("--url", default=DEFAULT_URL, envvar="RESNET_CLIENT_URL", show_envvar=True, help="host:port of the server.")
-timeout_option = click.option("--timeout", type=click.FloatRange(0, min_open=True), default=DEFAULT_TIMEOUT, help="Deadline in seconds.")
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
+PROGRESS_FROM = 32
+"""Images; fewer are answered before a bar would help."""
+
+CONNECTION = (
+    click.option(
+        "--url",
+        default=DEFAULT_URL,
+        envvar="RESNET_CLIENT_URL",
+        show_envvar=True,
+        help="host:port, several with commas, or with grpc://, grpcs://, http://, https:// or dns:/// before it.",
+    ),
+    click.option("--timeout", type=click.FloatRange(0, min_open=True), default=DEFAULT_TIMEOUT, help="Seconds for each call."),
+    click.option("--tls", is_flag=True, help="Encrypt, as grpcs:// does."),
+    click.option("--ca", type=PATH, help="PEM file of who signs the server's certificate; implies --tls."),
+    click.option("--cert", type=PATH, help="PEM file with the client's certificate; implies --tls."),
+    click.option("--key", type=PATH, help="PEM file with the key of --cert."),
+    click.option("--server-name", default="", help="Name in the server's certificate, if it is not that in --url."),
+    click.option("--token", envvar="RESNET_CLIENT_TOKEN", help="Bearer token  [env var: RESNET_CLIENT_TOKEN]"),
+    click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Goes with every call; may be repeated."),
+)
 
 
-def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print a failed call without a traceback, and exit with status 1."""
+def connecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a connection; the command is given a client, and a failed call is one line and exit status 1."""
 
     @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(**options: Any) -> None:
         try:
-            return command(*args, **kwargs)
+            with _client(options) as client:
+                command(client, **options)
         except ClientError as error:
             raise click.ClickException(str(error)) from None
+        except BrokenPipeError:  # `| head`: the reader has what it wants
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # Python flushes it at exit
+            raise SystemExit(1) from None
 
+    for option in reversed(CONNECTION):
+        wrapped = option(wrapped)
     return wrapped
+
+
+def _client(options: dict[str, Any]) -> Client:
+    ca, cert, key, name = (options.pop(option) for option in ("ca", "cert", "key", "server_name"))
+    chosen: TLS | bool | None = TLS(ca, cert, key, name) if ca or cert or key or name else options.pop("tls") or None
+    options.pop("tls", None)
+    pairs = [pair.partition("=") for pair in options.pop("metadata")]
+    metadata = [(key, value) for key, _, value in pairs]
+    window = options.pop("window", DEFAULT_WINDOW)
+    named = {option: options.pop(option) for option in ("url", "timeout", "token")}
+    return Client(**named, tls=chosen, metadata=metadata, window=window)
 
 
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="resnet-serving")
 def main() -> None:
     """Classify images with a running resnet-server."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines say what our one line says
 
 
 @main.command()
@@ -49,79 +89,54 @@ def main() -> None:
 @click.option("--model", default="", help="Model name  [default: the only one served]")
 @click.option("--version", default="", help="Version  [default: the highest]")
 @click.option("--precision", default="", help="One that is loaded  [default: the model's default]")
-@click.option("--top-k", type=click.IntRange(min=1), default=5, help="Labels per image.")
-@url_option
-@timeout_option
-@json_option
-@one_line_errors
-def classify(
-    images: tuple[Path, ...], model: str, version: str, precision: str, top_k: int, url: str, timeout: float, as_json: bool
-) -> None:
-    """Classify image files, and all images in folders."""
-    paths = expand(images)
-    with Client(url, timeout=timeout) as client:
-        found = client.classify(paths, model=model, version=version, precision=precision, top_k=top_k)
-    if as_json:
-        click.echo(json.dumps([{"image": str(path)} | asdict(one) for path, one in zip(paths, found, strict=True)], indent=2))
-    else:
-        show_predictions(paths, found)
+@click.option("--top-k", type=click.IntRange(min=0), default=0, help="Labels per image; 0: five, or all where there are fewer.")
+@click.option("--window", type=click.IntRange(min=1), default=DEFAULT_WINDOW, help="Calls in flight.")
+@click.option("--json", "form", flag_value="json", help="A JSON list, for programs.")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated values, a line a label.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no notes.")
+@connecting
+def classify(client: Client, images: tuple[Path, ...], form: str | None, quiet: bool, **asked: Any) -> None:
+    """Classify image files, and all images in folders.
+
+    A file that fails is named on standard error and the others are answered; the exit status is then 1.
+    """
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    found = find_images(images)
+    if found.skipped and not quiet:
+        errors.print(found.note())
+    failed: list[Outcome] = []
+    with _progress(len(found.images), errors, quiet) as progress:
+        outcomes = _watched(client.classify_stream(found.images, **asked), progress, len(found.images), failed)
+        {"json": show.as_json, "csv": show.as_csv}.get(form or "", show.as_table)(outcomes)
+    for outcome in failed:
+        errors.print(f"Error: {outcome.error}")
+    if failed:
+        if len(found.images) > 1:
+            errors.print(f"{len(failed)} of {len(found.images)} images failed")
+        raise SystemExit(1)
 
 
-def expand(paths: tuple[Path, ...]) -> list[Path]:
-    """Files as they are, folders as the image files below them."""
-    files: list[Path] = []
-    for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not below:
-            raise click.ClickException(f"{path}: holds no JPEG, PNG or WebP file")
-        files += below
-    return files
+def _progress(count: int, errors: Console, quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=errors, transient=True, disable=quiet or count < PROGRESS_FROM or not errors.is_terminal)
 
 
-def show_predictions(paths: list[Path], found: list[Prediction]) -> None:
-    """A line for each image, and how the last call was computed."""
-    table = Table(box=None)
-    for column in ("image", "label", "probability", "then"):
-        table.add_column(column, justify="right" if column == "probability" else "left")
-    for path, one in zip(paths, found, strict=True):
-        then = ", ".join(f"{label.name} {label.probability:.1%}" for label in one.labels[1:3])
-        table.add_row(path.name, one.best.name, f"{one.best.probability:.1%}", then)
-    console = Console(markup=False, highlight=False)
-    console.print(table)
-    run = found[-1].execution
-    console.print(
-        f"{found[-1].model} version {found[-1].version}, {run.precision} on {run.provider}, batch of {run.batch_rows}: "
-        f"decode {1e3 * run.decode_seconds:.1f} ms, queue {1e3 * run.queue_seconds:.1f} ms, compute {1e3 * run.compute_seconds:.1f} ms"
-    )
+def _watched(outcomes: Iterator[Outcome], progress: Progress, total: int, failed: list[Outcome]) -> Iterator[Outcome]:
+    task = progress.add_task("classify", total=total)
+    for outcome in outcomes:
+        progress.advance(task)
+        if outcome.error is not None:
+            failed.append(outcome)
+        yield outcome
 
 
 @main.command()
-@url_option
-@timeout_option
-@json_option
-@one_line_errors
-def models(url: str, timeout: float, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@connecting
+def models(client: Client, as_json: bool) -> None:
     """List the models a server has, and why those that are refused are."""
-    with Client(url, timeout=timeout) as client:
-        infos = client.models()
+    infos = client.models()
     if as_json:
         click.echo(json.dumps([asdict(info) for info in infos], indent=2))
     else:
-        Console(markup=False, highlight=False).print(models_table(infos))
-
-
-def models_table(infos: list[ModelInfo]) -> Table:
-    """A row for each version."""
-    table = Table(box=None)
-    for column in ("model", "version", "state", "precision", "provider", "input", "accuracy", "agreement", "parameters"):
-        table.add_column(column)
-    for info in infos:
-        if not info.ready:
-            table.add_row(info.name, info.version, f"REFUSED: {info.reason}")
-            continue
-        accuracy = "unknown" if info.accuracy is None else f"{info.accuracy:.2f} %"
-        agreement = "UNCERTIFIED" if info.agreement is None else f"{info.agreement:.2%}"
-        size = f"{info.input_size}x{info.input_size}"
-        facts = (info.precision, info.provider.removesuffix("ExecutionProvider"), size, accuracy, agreement, f"{info.parameters:,}")
-        table.add_row(info.name, info.version, "ready", *facts)
-    return table
+        show.console().print(show.models_table(infos))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from resnet_client.errors import ClientError
+
 
 @dataclass(frozen=True)
 class Label:
@@ -39,6 +41,25 @@ class Prediction:
     def best(self) -> Label:
         """The most probable label."""
         return self.labels[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image of a stream: `prediction`, or `error` where there is none.
+
+    `index` is its place in what was given, `source` its path if it has one.
+    """
+
+    index: int
+    source: str | None
+    prediction: Prediction | None = None
+    error: ClientError | None = None
+
+    def get(self) -> Prediction:
+        """The prediction; raise the error where there is none."""
+        if self.prediction is None:
+            raise self.error or ClientError("neither a prediction nor an error")
+        return self.prediction
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,22 @@
 import asyncio
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import grpc
 import numpy as np
 import onnxruntime
 import pytest
-from resnet_client import AsyncClient, Client, ClientError
+from clients import KINDS, ask
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from resnet_client import AsyncClient, Client, DeadlineError, OverloadedError
+from resnet_client.inputs import Pixels
 from resnet_export.reference import Logits
 from resnet_models.sample import load_sample
+from resnet_proto.classifier_pb2 import ListModelsRequest
+from resnet_proto.classifier_pb2_grpc import ClassifierStub
 from resnet_proto.open_inference_pb2 import ModelInferRequest
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer
@@ -70,38 +77,82 @@ async def test_64_concurrent_clients_each_get_their_own_answers(server: RunningS
             group.create_task(caller(number * 15))
 
 
+def request(pixels: Pixels) -> ModelInferRequest:
+    message = ModelInferRequest(model_name="resnet20")
+    message.inputs.add(name="image", datatype="UINT8", shape=pixels.shape)
+    message.raw_input_contents.append(pixels.tobytes())
+    return message
+
+
+def counted(server: RunningServer, metric: str, **labels: str) -> float:
+    """The sum of a counter's series that have these labels."""
+    with urllib.request.urlopen(server.metrics_url) as page:  # noqa: S310  # http, from the fixture
+        families = list(text_string_to_metric_families(page.read().decode()))
+    samples = [sample for family in families for sample in family.samples if sample.name == metric]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
 @pytest.mark.parametrize("position", range(4))
 async def test_cancelling_a_call_at_any_position_leaves_its_neighbours_right(
     position: int, server: RunningServer, expected: Logits
 ) -> None:
+    """Cancelled once the server has it and before it is computed: calls before it keep the engines busy, a call after it has been answered.
+
+    The server then counts it as cancelled. Where it was answered all the same, it is tried again.
+    """
     images = load_sample().images
-
-    def request(index: int) -> ModelInferRequest:
-        message = ModelInferRequest(model_name="resnet20")
-        message.inputs.add(name="image", datatype="UINT8", shape=(1, 32, 32, 3))
-        message.raw_input_contents.append(images[index].tobytes())
-        return message
-
     async with grpc.aio.insecure_channel(server.url) as channel:
-        stub = GRPCInferenceServiceStub(channel)
-        for start in range(0, 80, 4):
-            calls = [stub.ModelInfer(request(start + i)) for i in range(4)]
-            calls[position].cancel()
+        stub, lists = GRPCInferenceServiceStub(channel), ClassifierStub(channel)
+        before = counted(server, "resnet_requests_total", status="CANCELLED")
+        while counted(server, "resnet_requests_total", status="CANCELLED") == before:
+            busy = [stub.ModelInfer(request(images[:64])) for _ in range(8)]
+            calls = [stub.ModelInfer(request(images[i : i + 1])) for i in range(4)]
+            await lists.ListModels(ListModelsRequest())  # on the same connection, after them
+            left = calls[position].cancel()
             for i, call in enumerate(calls):
-                if i == position:
+                if i == position and left:
                     with pytest.raises(asyncio.CancelledError):
                         await call
                 else:
                     logits = np.frombuffer((await call).raw_output_contents[0], np.float32)
-                    np.testing.assert_allclose(logits, expected[start + i], atol=1e-4)
+                    np.testing.assert_allclose(logits, expected[i], atol=1e-4)
+            for call in busy:
+                logits = np.frombuffer((await call).raw_output_contents[0], np.float32).reshape(64, 10)
+                np.testing.assert_allclose(logits, expected[:64], atol=1e-4)
 
 
-def test_the_client_splits_what_is_more_than_a_call_takes(server: RunningServer, expected: Logits) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_of_more_rows_than_the_queue_holds_is_answered(kind: str, server: RunningServer, expected: Logits) -> None:
+    rows = np.tile(load_sample().images[:250], (20, 1, 1, 1))
+    assert len(rows) > 2048, "the queue's limit"
+    np.testing.assert_allclose(ask(kind, server.url, "infer", rows), np.tile(expected[:250], (20, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_corrupt_photograph_of_a_hundred_costs_only_itself(kind: str, server: RunningServer, expected: Logits, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index:02}.png" for index in range(100)]
+    for path, pixels in zip(paths, load_sample().images, strict=False):
+        Image.fromarray(pixels).save(path)
+    paths[70].write_bytes(paths[70].read_bytes()[:40])
+    found = ask(kind, server.url, "classify_stream", paths)
+    assert [outcome.index for outcome in found if outcome.error is not None] == [70]
+    assert found[70].error.source == str(paths[70])
+    answers = [outcome.prediction.best.index for outcome in found if outcome.error is None]
+    assert answers == list(np.delete(expected[:100].argmax(1), 70))
+
+
+def test_the_server_itself_refuses_what_it_cannot_answer_in_time(server: RunningServer) -> None:
+    """The client would give up without it, too; but only a server that looks at the deadline counts calls so."""
+
+    def refused() -> float:
+        return sum(counted(server, "resnet_rejects_total", reason=reason) for reason in ("deadline", "unreachable", "late"))
+
+    before = refused()
     with Client(server.url) as client:
-        np.testing.assert_allclose(client.infer(load_sample().images[:200]), expected[:200], atol=1e-4)
-
-
-def test_a_deadline_is_kept(server: RunningServer) -> None:
-    with Client(server.url) as client, pytest.raises(ClientError) as error:
-        client.infer(load_sample().images[:1], timeout=1e-4)
-    assert error.value.status is grpc.StatusCode.DEADLINE_EXCEEDED
+        client.models()
+        for _ in range(100):  # a call whose deadline passes on its way never reaches the server
+            with pytest.raises((DeadlineError, OverloadedError)):
+                client.infer(load_sample().images[:64], timeout=0.004)
+            if refused() > before:
+                return
+    raise AssertionError("none of 100 calls was refused for its deadline")

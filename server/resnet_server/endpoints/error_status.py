@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
+from resnet_proto.trailers import COMPUTED, MAYBE, NOTHING, RETRY_AFTER
 
 from resnet_server.errors import (
     DeadlineError,
@@ -42,7 +43,6 @@ STATUS: dict[type[ServingError], tuple[grpc.StatusCode, str]] = {
 }
 """Error to gRPC status and to the `reason` label of `resnet_rejects_total`."""
 
-RETRY_AFTER = "grpc-retry-pushback-ms"
 WAY_BACK_SECONDS, WAY_BACK_SHARE = 0.002, 0.05
 """Kept free before a deadline, the lesser of the two: an answer must be with its caller by then, not only leave."""
 
@@ -53,6 +53,15 @@ class Refusal(NamedTuple):
     code: grpc.StatusCode
     details: str
     trailing_metadata: tuple[tuple[str, str], ...] = ()
+
+
+def _trailers(code: grpc.StatusCode, error: ServingError) -> tuple[tuple[str, str], ...]:
+    """When to come back, or whether the call may be repeated at will: one that its engine died of must not take the next with it."""
+    if isinstance(error, OverloadError):
+        return ((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return ((COMPUTED, MAYBE if isinstance(error, EngineDiedError) else NOTHING),)
+    return ()
 
 
 class Border:
@@ -90,9 +99,7 @@ class Border:
             return Refusal(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
         code, reason = STATUS[type(error)]
         self._count(record, code.name, reason)
-        if isinstance(error, OverloadError):
-            return Refusal(code, str(error), ((RETRY_AFTER, str(max(1, round(1e3 * error.retry_after)))),))
-        return Refusal(code, str(error))
+        return Refusal(code, str(error), _trailers(code, error))
 
     def left(self, record: "CallRecord") -> None:
         """Count a caller who did not wait."""

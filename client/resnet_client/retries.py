@@ -1,0 +1,60 @@
+"""When a failed call is sent again; tenacity runs the loop."""
+
+import random
+import time
+from typing import Any
+
+from tenacity import RetryCallState, wait_random_exponential
+
+from resnet_client.errors import ClientError, OverloadedError, UnavailableError
+
+ATTEMPTS = 4
+"""Of a call that no server took in."""
+ATTEMPTS_IF_COMPUTED = 2
+"""Of a call that an engine may have died of: repeated without end, it would take one engine after the other with it."""
+SPREAD = 0.25
+"""Callers refused together come back up to this share later than told, not together."""
+
+BACKOFF = wait_random_exponential(multiplier=0.1, max=1.0, min=0.02)
+
+
+class Attempts:
+    """The attempts of one call, which all end by `deadline`, a time of `time.monotonic`."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._lost = 0
+
+    def policy(self) -> dict[str, Any]:
+        """Arguments of `tenacity.Retrying` and `tenacity.AsyncRetrying`."""
+        return {"retry": self.again, "wait": self.pause, "stop": self.too_late, "reraise": True}
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def again(self, state: RetryCallState) -> bool:
+        """True if the failure may be another's fault and passing."""
+        error = _error(state)
+        if isinstance(error, OverloadedError):
+            return error.retry_after is not None
+        if isinstance(error, UnavailableError):
+            self._lost += 1
+            return self._lost < (ATTEMPTS_IF_COMPUTED if error.maybe_computed else ATTEMPTS)
+        return False
+
+    def pause(self, state: RetryCallState) -> float:
+        """The server's hint where there is one, else a random wait that doubles."""
+        error = _error(state)
+        if error is not None and error.retry_after is not None:
+            return error.retry_after * random.uniform(1, 1 + SPREAD)  # noqa: S311  # not a secret
+        return float(BACKOFF(state))
+
+    def too_late(self, state: RetryCallState) -> bool:
+        """True if the next attempt would begin after the deadline: the failure itself says more than DEADLINE_EXCEEDED."""
+        return time.monotonic() + state.upcoming_sleep >= self.deadline
+
+
+def _error(state: RetryCallState) -> ClientError | None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error if isinstance(error, ClientError) else None
