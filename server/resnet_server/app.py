@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Self
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +17,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from resnet_server.endpoints.address import bare, is_unix, written
 from resnet_server.endpoints.grpc.server import Listener
 from resnet_server.engines.device import available_cores, pick_devices
 from resnet_server.engines.process.engine import ProcessEngine
@@ -40,17 +41,40 @@ CORES_A_FRONT_END = 8
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. `announce` gets one line once the ports are known and open.
+    """Serve until SIGTERM or SIGINT, whenever that comes, then drain. `announce` gets one line once every model is ready.
 
     Raises StartError where the server cannot start: no repository, a port in use, a device that is not there.
     """
-    async with App(settings) as app:
-        announce(f"resnet-server: listening on grpc={settings.host}:{app.grpc_port} metrics={settings.host}:{app.metrics_port}")
-        await app.stopped()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):  # first of all: process 1 of a container has no other way to hear them
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    app = App(settings)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await _first(asyncio.ensure_future(app.start()), stopping)
+        if stop.is_set():
+            log.info("stopping before the models are loaded")
+            return
+        announce(f"resnet-server: listening on grpc={app.grpc_address} metrics={written(bare(settings.metrics_at), app.metrics_port)}")
+        await stopping
+        log.info("stopping: everything ends within %g s", settings.drain_seconds)
+    finally:
+        stopping.cancel()
+        await app.close()
+
+
+async def _first(starting: "asyncio.Future[None]", stopping: "asyncio.Future[Any]") -> None:
+    """Wait for the start or the signal to stop, which gives the start up. Raises what the start raises."""
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,))
+    if not starting.cancelled():
+        starting.result()
 
 
 class App:
-    """One server; entering starts it in order, leaving stops it in reverse order."""
+    """One server; `start` builds it in order, and `close` takes down what is built, in reverse order."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -58,29 +82,20 @@ class App:
         self.grpc_port = 0
         self.metrics_port = 0
         self._front_ends: FrontEnds | None = None
+        self._loaded: list[Loaded] = []
         self._exit = contextlib.AsyncExitStack()
-        self._stop = asyncio.Event()
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self._exit.aclose()
-            raise
-        return self
+    @property
+    def grpc_address(self) -> str:
+        """Where calls are answered, as people write it."""
+        return written(self.settings.host, self.grpc_port)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
+        """Stop what has been started."""
         await self._exit.aclose()
 
-    async def stopped(self) -> None:
-        """Return when SIGTERM or SIGINT arrives."""
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._stop.set)
-        await self._stop.wait()
-        log.info("stopping: draining for at most %g s", self.settings.drain_seconds)
-
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Load the models and open the door to them. May be cancelled."""
         settings = self.settings
         devices = pick_devices(settings.device, settings.devices)
         log.info("device: %s (%s)", ", ".join(map(str, devices)), devices[0].reason)
@@ -92,6 +107,8 @@ class App:
         )
         metrics = self._open_metrics()
         loader = Loader(settings, devices, metrics)
+        self._exit.callback(loader.give_up)
+        self._exit.push_async_callback(self._close_engines)  # after the listener, which comes later
         count = front_end_count(settings, available_cores(), loader.in_process)
         if count == 1:
             await self._serve_here(loader, metrics, found)
@@ -105,7 +122,7 @@ class App:
             collector(registry=own)
         page.register(MergedCollector(own.collect, self._front_end_families))
         try:
-            httpd, thread = start_http_server(self.settings.metrics_port, self.settings.host, page)
+            httpd, thread = start_http_server(self.settings.metrics_port, bare(self.settings.metrics_at), page)
         except OSError as error:
             raise StartError(f"metrics-port: {self.settings.metrics_port} cannot be opened: {error.strerror}") from None
         self.metrics_port = httpd.server_port
@@ -124,12 +141,12 @@ class App:
     async def _serve_here(self, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in this process."""
         listener = Listener(self.settings, self.registry, metrics)
-        self._exit.callback(listener.abandon)
         self.grpc_port = listener.port
-        for loaded in await self._load(loader, metrics, found):
-            self.registry.ready.append(assemble(loaded.info, loaded.engines, self.settings, metrics))
         await listener.start()
-        self._exit.push_async_callback(listener.close)
+        self._exit.push_async_callback(listener.close, self.settings.answer_seconds)
+        for loaded in await self._load(loader, metrics, found):
+            self.registry.add(assemble(loaded.info, loaded.engines, self.settings, metrics))
+        listener.open()
 
     async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in `count` processes that share the port and the engines."""
@@ -138,7 +155,7 @@ class App:
         self.grpc_port = port.port
         models = await self._load(loader, metrics, found)
         engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
-        settings = replace(self.settings, grpc_port=port.port)
+        settings = replace(self.settings, grpc_port=port.port, frontends=count, max_held_bytes=self.settings.max_held_bytes // count)
         shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
         received = Handoff(logging.getLogger().level, settings, shared, tuple(self.registry.refused))
         front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)
@@ -149,30 +166,38 @@ class App:
         log.info("%d front ends share port %d and %d engines", count, port.port, len(engines))
 
     async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> list[Loaded]:
-        models: list[Loaded] = []
         for published in found:
             try:
                 if published.refusal:
                     raise ServingError(published.refusal)
-                loaded = await loader.load(published)
+                self._loaded += await loader.load(published)
             except StartError:
                 raise
             except ServingError as error:
-                log.error("%s version %s is refused: %s", published.name, published.version, error)
-                self.registry.refused.append(Refused(published.name, published.version, str(error)))
-                metrics.model_refused.labels(published.name, published.version).set(1)
-                continue
-            for model in loaded:
-                self._exit.push_async_callback(model.close)
-            models += loaded
-        if not models:
+                self._refuse(published, str(error), metrics)
+            except Exception as error:  # whatever one model comes up with, the others serve
+                log.exception("%s version %s cannot be loaded", published.name, published.version)
+                self._refuse(published, f"{type(error).__name__}: {error}", metrics)
+        if not self._loaded:
             raise StartError(f"repository: every model in {self.settings.repository} is refused; see the log above")
-        return models
+        return self._loaded
+
+    def _refuse(self, published: Published, reason: str, metrics: Metrics) -> None:
+        log.error("%s version %s is refused: %s", published.name, published.version, reason)
+        self.registry.refused.append(Refused(published.name, published.version, reason))
+        metrics.model_refused.labels(published.name, published.version).set(1)
+
+    async def _close_engines(self) -> None:
+        await asyncio.gather(*(model.close() for model in self._loaded))
 
 
 def front_end_count(settings: Settings, cores: int, in_process: bool) -> int:
     """Front ends to run: as asked, or one for every CORES_A_FRONT_END cores; engines on threads have one. Raises StartError."""
     wanted = settings.frontends
+    if is_unix(settings.host):
+        if wanted is not None and wanted > 1:
+            raise StartError(f"frontends: {wanted}, but a Unix socket is served by one")
+        return 1
     if in_process:
         if wanted is not None and wanted > 1:
             raise StartError(f"frontends: {wanted}, but engines on threads serve one; choose --engine-mode process")

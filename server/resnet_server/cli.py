@@ -1,6 +1,10 @@
 """Command line `resnet-server`."""
 
+import errno
 import logging
+import re
+import resource
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +20,30 @@ from resnet_server.settings import Settings
 from resnet_server.transport.grpc_core import choose_listener
 
 DEFAULTS = Settings(Path())
-option = partial(click.option, show_envvar=True)
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 PORT = click.IntRange(0, 65535)
 CONTEXT = {"auto_envvar_prefix": "RESNET_SERVER", "show_default": True}
 REPORT_WIDTH = 120
+MOST_DESCRIPTORS = 65_536
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option whose environment variable Kubernetes may set for a Service of a like name: such a value is said and ignored.
+
+    A Service `resnet-server-grpc` gives every pod `RESNET_SERVER_GRPC_PORT=tcp://10.96.3.4:8001`.
+    """
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """See `click.Option`."""
+        value = super().resolve_envvar_value(ctx)
+        if value is None or not SERVICE_LINK.match(value):
+            return value
+        click.echo(f"--{str(self.name).replace('_', '-')}: '{value}' in the environment is of a Kubernetes Service; ignored", err=True)
+        return None
+
+
+option = partial(click.option, show_envvar=True, cls=Option)
 
 
 class Seconds(click.ParamType[float]):
@@ -104,7 +127,8 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 
 @main.command(context_settings=CONTEXT)
 @WHAT
-@option("--host", default=DEFAULTS.host, help="Address to listen on.")
+@option("--host", default=DEFAULTS.host, help="Address to listen on: a name, IPv4, IPv6, or unix:/path for a Unix socket.")
+@option("--metrics-host", default="", help="Address of the metrics  [default: that of --host; of a Unix socket 127.0.0.1]")
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
 @option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
 @HOW
@@ -114,8 +138,9 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--max-delay", type=Seconds(zero=True), help="How long a batch may wait for more rows  [default: as the cost model says]")
 @option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
 @option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")
+@option("--max-held-bytes", type=click.IntRange(1 << 20), default=DEFAULTS.max_held_bytes, help="Memory that callers may take.")
 @option("--max-image-pixels", type=click.IntRange(1), default=DEFAULTS.max_image_pixels, help="Larger images are refused.")
-@option("--drain-seconds", type=click.FloatRange(0), default=DEFAULTS.drain_seconds, help="To finish after SIGTERM.")
+@option("--drain-seconds", type=click.FloatRange(0), default=DEFAULTS.drain_seconds, help="After SIGTERM, everything ends within this.")
 @LOG_LEVEL
 def serve(models: str, log_level: str, **given: object) -> None:
     """Serve every certified model of a repository until SIGTERM."""
@@ -148,6 +173,9 @@ def make_settings(models: str, log_level: str, given: dict[str, object]) -> Sett
 
 def run(settings: Settings) -> None:
     """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start."""
+    for name in (signal.SIGTERM, signal.SIGINT):  # until the event loop listens: the imports take a second, and process 1 has no default
+        signal.signal(name, _stop_early)
+    raise_descriptors()
     choose_listener()
     from resnet_server.app import serve as serve_app  # ONNX Runtime and gRPC: not needed for --help
     from resnet_server.processes.event_loop import run as run_loop
@@ -156,3 +184,21 @@ def run(settings: Settings) -> None:
         run_loop(serve_app(settings, lambda line: click.echo(line)))
     except StartError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        raise click.ClickException(f"the limit of {limit} open files is too low; raise it (ulimit -n, LimitNOFILE) to 1024") from None
+
+
+def raise_descriptors() -> None:
+    """Take as many descriptors as the system allows: each connection is one, and the usual soft limit is 1,024 of a million."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _stop_early(*_: object) -> None:
+    click.echo("stopped before the start", err=True)
+    sys.exit(0)

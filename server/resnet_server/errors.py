@@ -1,4 +1,9 @@
-"""What can go wrong with a request or a start, by meaning; `services.status` maps it to gRPC."""
+"""What can go wrong with a request or a start, by meaning; `endpoints.error_status` maps it to gRPC."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+LONGEST_SHOWN, MOST_SHOWN = 100, 8
 
 
 class ServingError(Exception):
@@ -51,3 +56,14 @@ class EngineDiedError(ServingError):
 
 class StartError(ServingError):
     """The server cannot start with these settings on this machine."""
+
+
+def shown(value: str) -> str:
+    """What a caller sent, as an error may repeat it: a status travels in 8 KiB, and a caller may send megabytes."""
+    return value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}... ({len(value)} characters)"
+
+
+def shown_list(values: Iterable[object], count: int) -> str:
+    """The first of `count` values, separated by commas."""
+    first = ", ".join(shown(str(value)) for value in islice(values, MOST_SHOWN))
+    return first if count <= MOST_SHOWN else f"{first}, ... ({count} in all)"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEBIBYTE = 1 << 20
+ENDING_SECONDS = 3.0
+"""For front ends and engines to end after the last answer; most take a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -12,6 +14,7 @@ class Settings:
 
     repository: Path
     host: str = "0.0.0.0"  # noqa: S104  # a server in a container is reached from outside it
+    metrics_host: str = ""
     grpc_port: int = 8001
     metrics_port: int = 8002
     device: str = "auto"
@@ -31,6 +34,17 @@ class Settings:
     max_batch: int = 64
     max_queue_rows: int = 2048
     max_message_bytes: int = 64 * MEBIBYTE
+    max_held_bytes: int = 1024 * MEBIBYTE
     max_image_pixels: int = 50_000_000
     drain_seconds: float = 20.0
     allow_uncertified: bool = False
+
+    @property
+    def metrics_at(self) -> str:
+        """Host of the metrics: where calls are answered, unless they are given one of their own."""
+        return self.metrics_host or self.host
+
+    @property
+    def answer_seconds(self) -> float:
+        """Of `drain_seconds`, what calls have to be answered; in the rest processes end."""
+        return self.drain_seconds - min(ENDING_SECONDS, self.drain_seconds / 2)

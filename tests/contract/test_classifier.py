@@ -138,7 +138,7 @@ def test_what_is_no_image_is_refused_by_its_position(data: bytes, message: str, 
         (
             pb.ClassifyRequest(images=[encode(0)], top_k=11),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "top_k: 11; expected 0 to 10, the number of classes",
+            "top_k: 11; expected at most 10, the number of classes",
         ),
         (
             pb.ClassifyRequest(images=[encode(0)], model_name="x"),

@@ -201,12 +201,55 @@ def test_server_and_model_describe_themselves(stub: GRPCInferenceServiceStub) ->
     assert [(m.name, m.version, m.state) for m in index.models] == [("resnet20", "1", "READY")]
 
 
-@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata"])
-def test_an_unknown_model_is_not_found_everywhere(method: str, stub: GRPCInferenceServiceStub) -> None:
-    message = {"ModelReady": pb.ModelReadyRequest, "ModelMetadata": pb.ModelMetadataRequest}[method](name="nobody")
+def test_an_unknown_model_is_not_ready_and_has_no_metadata(stub: GRPCInferenceServiceStub) -> None:
+    assert not stub.ModelReady(pb.ModelReadyRequest(name="nobody")).ready
+    assert not stub.ModelReady(pb.ModelReadyRequest(name="resnet20", version="2")).ready
     with pytest.raises(grpc.RpcError) as error:
-        getattr(stub, method)(message)
+        stub.ModelMetadata(pb.ModelMetadataRequest(name="nobody"))
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+LONG = "\u00e9" * 50_000
+ECHOED: dict[str, tuple[Edit, str]] = {
+    "model": (lambda r: setattr(r, "model_name", LONG), "model_name: 100000 bytes; expected at most 4096"),
+    "shorter model": (lambda r: setattr(r, "model_name", "m" * 4000), f"model_name: '{'m' * 100}... (4000 characters)' is unknown"),
+    "version": (lambda r: setattr(r, "model_version", "9" * 4000), f"model_version: '{'9' * 100}... (4000 characters)'"),
+    "id": (lambda r: setattr(r, "id", LONG), "id: 100000 bytes; expected at most 4096"),
+    "tensor": (lambda r: setattr(r.inputs[0], "name", "n" * 100_000), f"inputs[0].name: '{'n' * 100}... (100000 characters)'"),
+    "datatype": (lambda r: setattr(r.inputs[0], "datatype", "n" * 100_000), "... (100000 characters)'; expected 'UINT8'"),
+    "shape": (lambda r: shape(r, *[1] * 1000), "inputs[0].shape: [1, 1, 1, 1, 1, 1, 1, 1, ... (1000 in all)]"),
+    "dimensions": (lambda r: shape(r, *[1] * 100_000), "inputs.shape: 100000 bytes of dimensions; expected at most 1024"),
+    "inputs": (lambda r: r.inputs.extend([r.inputs[0]] * 999), "inputs: 1000 ('image', 'image', "),
+    "many inputs": (lambda r: r.inputs.extend([r.inputs[0]] * 9999), "request: has more than 4096 fields"),
+    "outputs": (lambda r: [r.outputs.add(name=LONG) for _ in range(3)], "outputs: '\u00e9"),
+    "precision": (lambda r: setattr(r.parameters["precision"], "string_param", LONG), "... (50000 characters)' of model"),
+    "priority": (lambda r: setattr(r.parameters["priority"], "string_param", LONG), "(50002 characters) as string_param"),
+    "typed values": (lambda r: r.inputs[0].contents.uint_contents.extend([1] * 100_000), "given together with inputs[0].contents"),
+}
+
+
+@pytest.mark.parametrize("case", ECHOED)
+def test_a_value_of_megabytes_is_answered_in_a_status_that_arrives(case: str, stub: GRPCInferenceServiceStub) -> None:
+    edit, text = ECHOED[case]
+    request = request_for(load_sample().images[:1])
+    edit(request)
+    with pytest.raises(grpc.RpcError) as error:
+        stub.ModelInfer(request)
+    assert error.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    assert text in (error.value.details() or "")
+    assert len(error.value.details() or "") < 2100
+
+
+def test_an_unknown_parameter_of_megabytes_is_ignored(stub: GRPCInferenceServiceStub) -> None:
+    request = request_for(load_sample().images[:1])
+    request.parameters["trace"].string_param = "x" * (4 << 20)
+    assert logits_of(stub.ModelInfer(request)).shape == (1, 10)
+
+
+def test_a_timeout_of_0_is_none(stub: GRPCInferenceServiceStub) -> None:
+    request = request_for(load_sample().images[:1])
+    request.parameters["timeout"].int64_param = 0
+    assert stub.ModelInfer(request).model_version == "1"
 
 
 def test_the_timeout_parameter_is_a_deadline(stub: GRPCInferenceServiceStub) -> None:

@@ -13,15 +13,65 @@ from prometheus_client.parser import text_string_to_metric_families
 from resnet_models.sample import load_sample
 from resnet_proto import open_inference_pb2 as pb
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from resnet_server.endpoints.grpc.health import MOST_WATCHERS
 from serving import RunningServer
 
 SERVICES = ("inference.GRPCInferenceService", "resnet.v1.Classifier")
 
 
-@pytest.mark.parametrize("service", ["", *SERVICES])
+@pytest.mark.parametrize("service", ["", *SERVICES, "resnet20", "resnet20/1", "liveness"])
 def test_health_is_serving(service: str, channel: grpc.Channel) -> None:
     answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("service", ["resnet21", "resnet20/2", "/", "n" * 10_000])
+def test_health_of_an_unknown_name_is_not_found(service: str, channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Check(health_pb2.HealthCheckRequest(service=service))
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=service))
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN  # as the protocol asks: it may come
+    watch.cancel()
+
+
+def test_watchers_are_bounded_and_their_places_come_free(channel: grpc.Channel) -> None:
+    stub, request = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckRequest()
+    watches = [stub.Watch(request) for _ in range(MOST_WATCHERS)]
+    assert {next(watch).status for watch in watches} == {health_pb2.HealthCheckResponse.SERVING}
+    with pytest.raises(grpc.RpcError) as error:
+        next(stub.Watch(request))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for watch in watches:
+        watch.cancel()
+    assert stub.Check(request).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_every_series_is_there_before_its_first_call(server: RunningServer) -> None:
+    page = scrape(server)
+    model = (("model", "resnet20"), ("version", "1"))
+    for method in ("ModelInfer", "Classify"):
+        for status in ("OK", "INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", "CANCELLED"):
+            assert ("resnet_requests_total", tuple(sorted((*model, ("method", method), ("status", status))))) in page
+    for reason in ("queue_full", "late", "deadline", "engine_died", "unavailable"):
+        assert ("resnet_rejects_total", tuple(sorted((*model, ("reason", reason))))) in page
+
+
+def test_only_answers_are_timed(server: RunningServer, channel: grpc.Channel) -> None:
+    count = ("resnet_request_seconds_count", (("method", "ModelInfer"), ("model", "resnet20"), ("version", "1")))
+    before = scrape(server)[count]
+    request = pb.ModelInferRequest(model_name="resnet20")
+    with pytest.raises(grpc.RpcError):
+        GRPCInferenceServiceStub(channel).ModelInfer(request)
+    assert scrape(server)[count] == before
+
+
+def test_what_callers_hold_is_a_metric_with_its_limit(server: RunningServer) -> None:
+    page = scrape(server)
+    for kind in ("messages", "images"):
+        assert page["resnet_held_bytes", (("kind", kind),)] == 0
+        assert page["resnet_held_bytes_limit", (("kind", kind),)] == 512 << 20
 
 
 def test_reflection_lists_and_describes_the_services(channel: grpc.Channel) -> None:

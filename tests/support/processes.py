@@ -35,3 +35,21 @@ def wait_for_end(pid: int) -> None:
             assert selector.select(END_SECONDS), f"process {pid} outlived its server"
     finally:
         os.close(handle)
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all that a process has started, and that those have."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [each for child in children for each in (child, *descendants(child))]
+
+
+def processor_seconds(pid: int) -> float:
+    """Computed by a process so far; 0 for one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

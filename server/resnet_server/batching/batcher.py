@@ -107,6 +107,26 @@ class Batcher:
                 self._unqueue(ticket)
         return left
 
+    def refuse_waiting(self, error: ServingError) -> None:
+        """Answer `error` to everybody whose rows no engine has; what runs goes on."""
+        with self._lock:
+            for ticket in self._queue.drop_all():
+                self._end(ticket, error)
+            for batch in self._returned:
+                for piece in batch.pieces:
+                    self._end(piece.ticket, error)
+            self._returned.clear()
+            self._note_drained()
+            outcomes = self._take_outcomes()
+        tell(outcomes)
+
+    def is_free(self) -> bool:
+        """False while a thread is inside; one that never is again is deadlocked. Does not wait."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        return True
+
     async def drain(self) -> None:
         """Take nothing new, finish what is queued and running, and stop."""
         with self._lock:
@@ -131,9 +151,13 @@ class Batcher:
             outcomes = self._take_outcomes()
         tell(outcomes)
 
-    def _admit(self, rows: Images, deadline: float | None, priority: int, waiter: Waiter) -> Ticket:
-        now = self._clock.time()
-        count = len(rows)
+    def judge(self, count: int, deadline: float | None, priority: int = NORMAL) -> None:
+        """Raise what `enqueue` would raise now for `count` rows that are not there yet: before they are dearly made."""
+        with self._lock:
+            self._judge(count, deadline, priority, self._clock.time())
+
+    def _judge(self, count: int, deadline: float | None, priority: int, now: float) -> float | None:
+        """When the answer is promised, as a time of the clock; None without a deadline or a cost model."""
         self._check(count, priority)
         promised = None
         if deadline is not None:
@@ -144,6 +168,11 @@ class Batcher:
         if self._queue.rows + count > self.limits.max_queue:
             wait = self._admission.seconds(count, self._backlog(priority)) if self._admission else 0.1
             raise QueueFullError(f"the queue holds {self._queue.rows} rows of at most {self.limits.max_queue}; try again later", wait)
+        return promised
+
+    def _admit(self, rows: Images, deadline: float | None, priority: int, waiter: Waiter) -> Ticket:
+        now = self._clock.time()
+        promised = self._judge(len(rows), deadline, priority, now)
         ticket = Ticket(rows, now, priority, waiter)
         ticket.deadline, ticket.promised = deadline, promised
         self._queue.add(ticket)

@@ -43,8 +43,16 @@ STATUS: dict[type[ServingError], tuple[grpc.StatusCode, str]] = {
 }
 """Error to gRPC status and to the `reason` label of `resnet_rejects_total`."""
 
+OK, CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
 WAY_BACK_SECONDS, WAY_BACK_SHARE = 0.002, 0.05
 """Kept free before a deadline, the lesser of the two: an answer must be with its caller by then, not only leave."""
+
+
+LONGEST_DETAILS = 2000
+"""Characters of a status text: what callers sent is clipped where it is shown, and this is for what was forgotten. A status
+travels in headers, of which clients take 8 KiB; beyond, they see an error of theirs in its place."""
+
+COUNTED_METHODS = ("ModelInfer", "Classify")
 
 
 class Refusal(NamedTuple):
@@ -72,6 +80,16 @@ class Border:
         self._now = now
         self._kept: dict[tuple[str, str, str, str, str], Callable[[float], None]] = {}
 
+    def expect(self, model: str, version: str) -> None:
+        """Have every series of a model there from the start: what begins at its first failure, `rate()` does not see."""
+        statuses = {code.name for code, _ in STATUS.values()} | {OK, CANCELLED}
+        for method in COUNTED_METHODS:
+            self._metrics.request_seconds.labels(model, version, method)
+            for status in statuses:
+                self._metrics.requests.labels(model, version, method, status)
+        for reason in {reason for _, reason in STATUS.values()} | {"cancelled", "internal"}:
+            self._metrics.rejects.labels(model, version, reason)
+
     def record(self, method: str, arrived: float) -> "CallRecord":
         """Of a call that reached the process at `arrived`; end it by `answered`, `left` or `refusal`."""
         return CallRecord(method, arrived)
@@ -79,7 +97,7 @@ class Border:
     @contextlib.asynccontextmanager
     async def call(self, method: str, context: Context) -> "AsyncIterator[CallRecord]":
         """Use as `async with border.call("Classify", context) as record`; aborts the RPC on an error."""
-        record = self.record(method, self._now())
+        record = self.record(method, getattr(context, "arrived", None) or self._now())
         try:
             yield record
         except asyncio.CancelledError:
@@ -97,17 +115,17 @@ class Border:
             self._count(record, grpc.StatusCode.INTERNAL.name, "internal")
             log.error("%s failed", record.method, exc_info=error)
             return Refusal(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}; the server's log has more")
-        code, reason = STATUS[type(error)]
+        code, reason = status_of(error)
         self._count(record, code.name, reason)
-        return Refusal(code, str(error), _trailers(code, error))
+        return Refusal(code, clipped(str(error)), _trailers(code, error))
 
     def left(self, record: "CallRecord") -> None:
         """Count a caller who did not wait."""
-        self._count(record, grpc.StatusCode.CANCELLED.name, "cancelled")
+        self._count(record, CANCELLED, "cancelled")
 
     def answered(self, record: "CallRecord") -> None:
         """Count before the answer leaves, so that a caller who then looks at the metrics finds itself there."""
-        self._count(record, grpc.StatusCode.OK.name, "")
+        self._count(record, OK, "")
 
     def _count(self, record: "CallRecord", status: str, reason: str) -> None:
         """Looking labels up costs more than counting: what was looked up is kept. Names that callers invent never get here."""
@@ -122,12 +140,13 @@ class Border:
         counters = [self._metrics.requests.labels(model, version, method, status)]
         if reason:
             counters.append(self._metrics.rejects.labels(model, version, reason))
-        observe = self._metrics.request_seconds.labels(model, version, method).observe
+        observe = self._metrics.request_seconds.labels(model, version, method).observe if status == OK else None
 
         def count(seconds: float) -> None:
             for counter in counters:
                 counter.inc()
-            observe(seconds)
+            if observe is not None:  # a refusal takes no time: among answers it would make an overloaded server look fast
+                observe(seconds)
 
         return count
 
@@ -144,6 +163,16 @@ class Border:
             return None
         left = min(limits)
         return self._now() + left - min(WAY_BACK_SECONDS, WAY_BACK_SHARE * max(0.0, left))
+
+
+def status_of(error: ServingError) -> tuple[grpc.StatusCode, str]:
+    """Status and reason of an error, or of what it is a kind of."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), (grpc.StatusCode.INTERNAL, "internal"))
+
+
+def clipped(text: str) -> str:
+    """At most LONGEST_DETAILS characters."""
+    return text if len(text) <= LONGEST_DETAILS else f"{text[:LONGEST_DETAILS]}..."
 
 
 @dataclass(slots=True)

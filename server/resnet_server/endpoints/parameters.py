@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from resnet_proto.open_inference_pb2 import InferParameter, ModelInferRequest
 
 from resnet_server.batching.row_queue import NORMAL, PRIORITIES
-from resnet_server.errors import InvalidRequestError
+from resnet_server.errors import InvalidRequestError, shown
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ NONE_GIVEN = Parameters()
 
 
 def read_parameters(request: ModelInferRequest) -> Parameters:
-    """`precision` (a string), `timeout` (microseconds) and `priority` (1 first, 3 last, 0 the default).
+    """`precision` (a string), `timeout` (microseconds; 0: none, as in Triton) and `priority` (1 first, 3 last, 0 the default).
 
     Raises InvalidRequestError naming the parameter, its value and what was expected.
     """
     given = request.parameters
     if not given:
         return NONE_GIVEN
-    timeout = _whole_number(given, "timeout", "a positive int64_param in microseconds")
-    if timeout is not None and timeout <= 0:
-        raise InvalidRequestError(f"parameters.timeout: {timeout}; expected a positive int64_param in microseconds")
+    timeout = _whole_number(given, "timeout", "a positive int64_param in microseconds, or 0 for none")
+    if timeout is not None and timeout < 0:
+        raise InvalidRequestError(f"parameters.timeout: {timeout}; expected a positive int64_param in microseconds, or 0 for none")
     expected = f"0 to {max(PRIORITIES)} as int64_param: 1 goes first, 0 is the default"
     priority = _whole_number(given, "priority", expected) or NORMAL
     if priority not in PRIORITIES:
         raise InvalidRequestError(f"parameters.priority: {priority}; expected {expected}")
-    return Parameters(_precision(given), timeout, priority)
+    return Parameters(_precision(given), timeout or None, priority)
 
 
 def _whole_number(given: Mapping[str, InferParameter], name: str, expected: str) -> int | None:
@@ -48,8 +48,8 @@ def _whole_number(given: Mapping[str, InferParameter], name: str, expected: str)
         return parameter.int64_param
     if kind == "uint64_param":
         return parameter.uint64_param
-    shown = getattr(parameter, kind) if kind else "nothing"
-    raise InvalidRequestError(f"parameters.{name}: {shown!r} as {kind}; expected {expected}")
+    value = shown(repr(getattr(parameter, kind))) if kind else "nothing"
+    raise InvalidRequestError(f"parameters.{name}: {value} as {kind}; expected {expected}")
 
 
 def _precision(given: Mapping[str, InferParameter]) -> str:

@@ -10,74 +10,74 @@ import numpy as np
 from resnet_proto.manifest_pb2 import Manifest
 from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 
+from resnet_server.endpoints.infer_message import InferMessage, count_numbers, read_bytes
+from resnet_server.endpoints.labels import check_labels, first_classes
 from resnet_server.engines.api import Images, Logits
-from resnet_server.errors import InvalidRequestError
+from resnet_server.errors import InvalidRequestError, shown, shown_list
 from resnet_server.models.served_model import ServedModel
 
 DATATYPE = "UINT8"
 IDENTITY = ("precision", "provider", "certificate")
 MOST_HEADS = 1024  # lengths of BYTES answers vary
-TYPED_FIELDS = ("bool", "int", "int64", "uint64", "fp32", "fp64", "bytes")
 
 
-def decode_rows(request: ModelInferRequest, manifest: Manifest, max_rows: int) -> Images:
+def decode_rows(found: InferMessage, manifest: Manifest, max_rows: int) -> Images:
     """Return the request's rows, UINT8 [n, height, width, 3], without a copy where they came raw.
 
     Raises InvalidRequestError naming the field, its value and what was expected.
     """
-    spec = manifest.input
-    if len(request.inputs) != 1:
-        names = ", ".join(repr(tensor.name) for tensor in request.inputs) or "none"
-        raise InvalidRequestError(f"inputs: {len(request.inputs)} ({names}); expected one, '{spec.name}'")
-    tensor = request.inputs[0]
+    spec, inputs = manifest.input, found.request.inputs
+    if len(inputs) != 1:
+        names = shown_list((repr(tensor.name) for tensor in inputs), len(inputs)) or "none"
+        raise InvalidRequestError(f"inputs: {len(inputs)} ({names}); expected one, '{spec.name}'")
+    tensor = inputs[0]
     if tensor.name != spec.name:
-        raise InvalidRequestError(f"inputs[0].name: '{tensor.name}'; expected '{spec.name}'")
+        raise InvalidRequestError(f"inputs[0].name: '{shown(tensor.name)}'; expected '{spec.name}'")
     if tensor.datatype != DATATYPE:
-        raise InvalidRequestError(f"inputs[0].datatype: '{tensor.datatype}'; expected '{DATATYPE}'")
+        raise InvalidRequestError(f"inputs[0].datatype: '{shown(tensor.datatype)}'; expected '{DATATYPE}'")
     shape = tuple(tensor.shape)
     expected = (spec.height, spec.width, 3)
     if len(shape) != 4 or shape[1:] != expected or shape[0] < 0:
-        raise InvalidRequestError(f"inputs[0].shape: {list(shape)}; expected [n, {', '.join(map(str, expected))}]")
+        text = f"inputs[0].shape: [{shown_list(shape, len(shape))}]; expected [n, {', '.join(map(str, expected))}]"
+        raise InvalidRequestError(text)
     if not 1 <= shape[0] <= max_rows:
         raise InvalidRequestError(f"inputs[0].shape: {shape[0]} rows; expected 1 to {max_rows}")
-    return _contents(request, math.prod(shape)).reshape(shape)
+    return _contents(found, math.prod(shape)).reshape(shape)
 
 
-def _contents(request: ModelInferRequest, count: int) -> Images:
-    tensor = request.inputs[0]
-    raw = request.raw_input_contents
-    if "shared_memory_region" in tensor.parameters:
+def _contents(found: InferMessage, count: int) -> Images:
+    if "shared_memory_region" in found.request.inputs[0].parameters:
         raise InvalidRequestError("inputs[0].parameters: shared_memory_region is not supported; send the bytes")
-    if raw and tensor.HasField("contents"):
+    if found.raw and found.has_contents:
         raise InvalidRequestError("raw_input_contents: given together with inputs[0].contents; expected one of the two")
-    if raw:
-        if len(raw) != 1:
-            raise InvalidRequestError(f"raw_input_contents: {len(raw)} entries; expected 1, one per input")
-        if len(raw[0]) != count:
-            raise InvalidRequestError(f"raw_input_contents[0]: {len(raw[0])} bytes; expected {count} for shape {list(tensor.shape)}")
-        return np.frombuffer(raw[0], np.uint8)
-    return _typed_contents(request, count)
+    if not found.raw:
+        return _typed_contents(found, count)
+    if len(found.raw) != 1:
+        raise InvalidRequestError(f"raw_input_contents: {len(found.raw)} entries; expected 1, one per input")
+    rows = found.raw_bytes(0)
+    if len(rows) != count:
+        shape = shown_list(found.request.inputs[0].shape, 4)
+        raise InvalidRequestError(f"raw_input_contents[0]: {len(rows)} bytes; expected {count} for shape [{shape}]")
+    return rows
 
 
-def _typed_contents(request: ModelInferRequest, count: int) -> Images:
-    contents = request.inputs[0].contents
-    for kind in TYPED_FIELDS:
-        if getattr(contents, f"{kind}_contents"):
-            raise InvalidRequestError(f"inputs[0].contents.{kind}_contents: given for {DATATYPE}; expected uint_contents")
-    values = np.array(contents.uint_contents, np.uint32)
-    if len(values) != count:
-        raise InvalidRequestError(f"inputs[0].contents.uint_contents: {len(values)} values; expected {count}")
-    if values.max() > 255:
-        raise InvalidRequestError(f"inputs[0].contents.uint_contents: a value of {values.max()}; expected 0 to 255")
-    return values.astype(np.uint8)
+def _typed_contents(found: InferMessage, count: int) -> Images:
+    for kind in found.typed:
+        if kind != "uint_contents":
+            raise InvalidRequestError(f"inputs[0].contents.{kind}: given for {DATATYPE}; expected uint_contents")
+    spans = found.typed.get("uint_contents", [])
+    given = count_numbers(found.message, spans)
+    if given != count:
+        raise InvalidRequestError(f"inputs[0].contents.uint_contents: {given} values; expected {count}")
+    return read_bytes(found.message, spans, count)
 
 
-def check_outputs(request: ModelInferRequest, manifest: Manifest) -> int:
-    """Check the requested outputs; return the k of the `classification` extension, 0 for plain logits."""
+def check_outputs(request: ModelInferRequest, manifest: Manifest, rows: int) -> int:
+    """Check the requested outputs for `rows` images; return the k of the `classification` extension, 0 for plain logits."""
     if not request.outputs:
         return 0
     if len(request.outputs) > 1 or request.outputs[0].name != manifest.output.name:
-        names = ", ".join(f"'{output.name}'" for output in request.outputs)
+        names = shown_list((f"'{output.name}'" for output in request.outputs), len(request.outputs))
         raise InvalidRequestError(f"outputs: {names}; expected '{manifest.output.name}'")
     parameters = request.outputs[0].parameters
     if "shared_memory_region" in parameters:
@@ -85,8 +85,9 @@ def check_outputs(request: ModelInferRequest, manifest: Manifest) -> int:
     if "classification" not in parameters:
         return 0
     count = parameters["classification"].int64_param
-    if not 1 <= count <= manifest.output.classes:
+    if count < 1:
         raise InvalidRequestError(f"outputs[0].parameters.classification: {count}; expected 1 to {manifest.output.classes}")
+    check_labels("outputs[0].parameters.classification", count, manifest.output.classes, rows)
     return count
 
 
@@ -130,7 +131,7 @@ class AnswerEncoder:
 def _classification(logits: Logits, labels: tuple[str, ...], top_k: int) -> bytes:
     elements = []
     for row in logits:
-        for index in np.argsort(-row, kind="stable")[:top_k]:
+        for index in first_classes(row, top_k):
             text = f"{row[index]:f}:{index}:{labels[index]}".encode()
             elements.append(len(text).to_bytes(4, "little") + text)
     return b"".join(elements)

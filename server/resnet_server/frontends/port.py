@@ -2,6 +2,7 @@
 
 import socket
 
+from resnet_server.endpoints.address import bare, written
 from resnet_server.errors import StartError
 
 
@@ -9,6 +10,7 @@ class SharedPort:
     """Holds a port without listening on it, so that nobody else takes it while front ends come and go."""
 
     def __init__(self, host: str, port: int) -> None:
+        host = bare(host)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family)
         try:
@@ -20,7 +22,9 @@ class SharedPort:
             self._socket.bind((host, self.port))
         except OSError as error:
             self._socket.close()
-            raise StartError(f"grpc-port: {host}:{port} cannot be opened ({error.strerror}); is another server running there?") from None
+            raise StartError(
+                f"grpc-port: {written(host, port)} cannot be opened ({error.strerror}); is another server running there?"
+            ) from None
 
     def close(self) -> None:
         """Give the port back."""

@@ -49,20 +49,20 @@ class FrontEnd:
     async def serve(self) -> None:
         """Open, answer what the server asks, and close."""
         metrics, registry = Metrics(self._metrics), Registry()
-        memories = iter(self._memories)
+        memories, settings = iter(self._memories), self._received.settings
         for info, specs in self._received.models:
             links = [EngineChannel(spec, next(memories)) for spec in specs]
             self._links += links
-            registry.ready.append(assemble(info, links, self._received.settings, metrics))
+            registry.add(assemble(info, links, settings, metrics))
         registry.refused += self._received.refused
-        listener = Listener(self._received.settings, registry, metrics, shared_port=True)
+        listener = Listener(settings, registry, metrics, shared_port=True, sharers=settings.frontends or 1)
         await listener.start()
+        listener.open()
         handoff.send(self._owner, (handoff.OPEN, None))
         drain = await self._obey()
         if not drain:  # the server was killed: its engines end with it
             os._exit(1)
-        await listener.close()
-        listener.abandon()
+        await listener.close(settings.answer_seconds)
         for link in self._links:
             link.close_channel()
 

@@ -18,6 +18,7 @@ from resnet_server.frontends import handoff
 from resnet_server.frontends.handoff import Handoff
 from resnet_server.metrics.merged_scrape import lasting, merge
 from resnet_server.processes.child import Child
+from resnet_server.settings import ENDING_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class _FrontEnd:
         if self.child.socket is not None:
             with contextlib.suppress(OSError):
                 handoff.send(self.child.socket, (handoff.DRAIN, None))
-        await self.child.close(self._handoff.settings.drain_seconds)
+        await self.child.close(self._handoff.settings.answer_seconds + ENDING_SECONDS / 3)
         self._unplug()
 
     def _give(self, channel: socket.socket) -> None:

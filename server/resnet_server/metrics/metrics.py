@@ -1,5 +1,7 @@
 """All Prometheus metrics of the server, in base units."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from resnet_server.metrics.buffer import MetricsBuffer
@@ -25,7 +27,11 @@ class Metrics:
         registry.register(self.buffer)
         self.requests = Counter("resnet_requests", "Calls by outcome.", (*MODEL, "method", "status"), registry=registry)
         self.request_seconds = Histogram(
-            "resnet_request_seconds", "From a call's arrival to its answer.", (*MODEL, "method"), buckets=SECONDS, registry=registry
+            "resnet_request_seconds",
+            "From the arrival of a call to its answer; answered calls only.",
+            (*MODEL, "method"),
+            buckets=SECONDS,
+            registry=registry,
         )
         self.queue_seconds = Histogram(
             "resnet_queue_seconds", "From joining the queue to the batch.", COMPUTED, buckets=SECONDS, registry=registry
@@ -65,6 +71,12 @@ class Metrics:
             ("transport", "reason"),
             registry=registry,
         )
+        self.held_bytes = Gauge(
+            "resnet_held_bytes", "Memory that callers make the server hold: messages, and images in decoding.", ("kind",), registry=registry
+        )
+        self.held_bytes_limit = Gauge(
+            "resnet_held_bytes_limit", "What --max-held-bytes leaves for each kind.", ("kind",), registry=registry
+        )
         self.rejects = Counter("resnet_rejects", "Calls not computed, by reason.", (*MODEL, "reason"), registry=registry)
         self.model_info = Gauge(
             "resnet_model_info",
@@ -82,3 +94,9 @@ class Metrics:
         )
         self.replay_seconds = Gauge("resnet_replay_seconds", "Time the replay took.", COMPUTED, registry=registry)
         self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", COMPUTED, registry=registry)
+
+    def watch_held(self, most: int, **kinds: Callable[[], float]) -> None:
+        """Export what each kind holds, of at most `most` bytes."""
+        for kind, held in kinds.items():
+            self.held_bytes.labels(kind).set_function(held)
+            self.held_bytes_limit.labels(kind).set(most)

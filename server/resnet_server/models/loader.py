@@ -58,6 +58,10 @@ class Loader:
         self.in_process = settings.engine_mode == "thread" or not SHARES_MEMORY
         self._watch_gpus()
 
+    def give_up(self) -> None:
+        """End what measures a plan, if something does: the server stops."""
+        self._planner.give_up()
+
     async def load(self, published: Published) -> list[Loaded]:
         """Return the model in each wanted precision, replayed and warm on every bucket.
 

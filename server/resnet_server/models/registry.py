@@ -1,10 +1,18 @@
 """What is served: (model, version) to a model that is ready, or to the reason it is not."""
 
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError
+from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError, shown
 from resnet_server.models.served_model import ServedModel
+
+State = Literal["loading", "ready", "draining"]
+CLOSED: dict[State, str] = {"loading": "the server is loading its models", "draining": "the server is shutting down"}
+PATIENCE_SECONDS = 5.0
+"""Without any engine a model keeps its calls waiting for so long, since most engines are back by then; then it refuses them."""
 
 
 @dataclass(frozen=True)
@@ -16,33 +24,98 @@ class Refused:
     reason: str
 
 
-@dataclass
 class Registry:
-    """All models by name and version; `state` turns to `ready` when all are loaded and to `draining` at the end."""
+    """All models by name and version; `state` turns to `ready` when all are loaded and to `draining` at the end.
 
-    ready: list[ServedModel] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    state: Literal["loading", "ready", "draining"] = "loading"
-    _known: dict[tuple[str, str, str], ServedModel] = field(default_factory=dict)
+    To be changed on one event loop; `find`, `check_open` and `check_up` may be called on any thread.
+    """
+
+    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
+        self.ready: list[ServedModel] = []
+        self.refused: list[Refused] = []
+        self._state: State = "loading"
+        self._patience = patience
+        self._known: dict[tuple[str, str, str], ServedModel] = {}
+        self._waiting: dict[ServedModel, asyncio.TimerHandle] = {}
+        self._lost: set[ServedModel] = set()
+        self._watchers: list[Callable[[], None]] = []
+
+    @property
+    def state(self) -> State:
+        """See the class."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._tell()
+
+    @property
+    def is_ready(self) -> bool:
+        """True while every model is loaded and has an engine."""
+        return self._state == "ready" and all(model.engines_up for model in self.ready)
+
+    def is_up(self, name: str, version: str = "") -> bool:
+        """True while the model is served and has an engine; False for an unknown one, as the protocol asks."""
+        try:
+            return bool(self.find(name, version).engines_up)
+        except ServingError:
+            return False
+
+    def is_known(self, name: str, version: str = "") -> bool:
+        """True for a model that was found in the repository, served or refused; while loading, for any name."""
+        found = [(model.name, model.version) for model in self.ready] + [(refused.name, refused.version) for refused in self.refused]
+        return self._state == "loading" or any(name == other and version in ("", one) for other, one in found)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` on the event loop after each change of `state` and whenever a model gets or loses engines."""
+        self._watchers.append(changed)
+
+    def add(self, model: ServedModel) -> None:
+        """Serve a model from now on."""
+        self.ready.append(model)
+        model.watch_engines(partial(self._engines_changed, model))
 
     def find(self, name: str, version: str = "", precision: str = "") -> ServedModel:
         """Return the model; an empty name means the only one, an empty version the highest, an empty precision the first loaded.
 
-        Raises ModelNotFoundError, ModelUnavailableError with the reason where the model is refused or draining, and
+        Raises ModelNotFoundError, ModelUnavailableError with the reason where the model is refused, loading or draining, and
         InvalidRequestError for a precision that is not loaded.
         """
         self.check_open()
         known = self._known.get((name, version, precision))
         if known is None:
             known = self._find(name, version, precision)
-            if self.state == "ready":  # nothing is loaded any more; wrong names are not kept, they have no end
-                self._known[name, version, precision] = known
+            self._known[name, version, precision] = known  # wrong names are not kept, they have no end
         return known
 
     def check_open(self) -> None:
-        """Raise ModelUnavailableError while draining."""
-        if self.state == "draining":
-            raise ModelUnavailableError("the server is shutting down")
+        """Raise ModelUnavailableError while loading or draining."""
+        if self._state != "ready":
+            raise ModelUnavailableError(CLOSED[self._state])
+
+    def check_up(self, model: ServedModel) -> None:
+        """Raise ModelUnavailableError for a model whose engines have been gone for longer than it keeps calls waiting."""
+        if model in self._lost:
+            raise no_engine(model)
+
+    def _engines_changed(self, model: ServedModel, up: int) -> None:
+        if up:
+            self._lost.discard(model)
+            if (timer := self._waiting.pop(model, None)) is not None:
+                timer.cancel()
+        elif model not in self._waiting and model not in self._lost:
+            self._waiting[model] = asyncio.get_running_loop().call_later(self._patience, self._give_up, model)
+        self._tell()
+
+    def _give_up(self, model: ServedModel) -> None:
+        self._waiting.pop(model, None)
+        self._lost.add(model)
+        model.batcher.refuse_waiting(no_engine(model))
+
+    def _tell(self) -> None:
+        for changed in self._watchers:
+            changed()
 
     def _find(self, name: str, version: str, precision: str) -> ServedModel:
         if not name and len({model.name for model in self.ready}) == 1:
@@ -53,7 +126,7 @@ class Registry:
         highest = max(int(model.version) for model in found)
         loaded = {model.precision: model for model in reversed(found) if int(model.version) == highest}
         if precision and precision not in loaded:
-            raise InvalidRequestError(f"precision: '{precision}' of model '{name}' is not loaded; loaded: {', '.join(loaded)}")
+            raise InvalidRequestError(f"precision: '{shown(precision)}' of model '{name}' is not loaded; loaded: {', '.join(loaded)}")
         return loaded[precision] if precision else next(reversed(loaded.values()))
 
     def _absence(self, name: str, version: str) -> ServingError:
@@ -62,8 +135,13 @@ class Registry:
                 return ModelUnavailableError(f"model '{name}' version {refused.version} is refused: {refused.reason}")
         versions = sorted({model.version for model in self.ready if model.name == name}, key=int)
         if versions:
-            return ModelNotFoundError(f"model_version: '{version}' of model '{name}' is unknown; served: {', '.join(versions)}")
+            return ModelNotFoundError(f"model_version: '{shown(version)}' of model '{name}' is unknown; served: {', '.join(versions)}")
         known = ", ".join(sorted({model.name for model in self.ready})) or "none"
         if not name:
             return ModelNotFoundError(f"model_name: is empty; expected one of {known}")
-        return ModelNotFoundError(f"model_name: '{name}' is unknown; served: {known}")
+        return ModelNotFoundError(f"model_name: '{shown(name)}' is unknown; served: {known}")
+
+
+def no_engine(model: ServedModel) -> ModelUnavailableError:
+    """What a call is told whose model has no engine."""
+    return ModelUnavailableError(f"model '{model.name}' version {model.version} has no engine; the server goes on starting one")

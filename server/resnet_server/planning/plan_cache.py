@@ -16,8 +16,12 @@ FORMAT = 2
 
 
 def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/resnet-serving/plans`, by default below `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-serving" / "plans"
+    """`$XDG_CACHE_HOME/resnet-serving/plans`, by default below `~/.cache`, and below the temporary folder for a user without home."""
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # an unknown user id, as OpenShift gives
+        caches = Path(tempfile.gettempdir())
+    return caches / "resnet-serving" / "plans"
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Planner:
         self._settings = settings
         self._fresh = fresh
         self._device = device
+        self._running: subprocess.Popen[str] | None = None
         self._cache = PlanCache(settings.plan_cache) if settings.plan_cache is not None else None
 
     @property
@@ -82,22 +83,33 @@ class Planner:
         paths = {file.precision: str(file.path) for file in files}
         task = Task(paths, astuple(self._device), shapes, settings.max_batch, files[0].height, files[0].width, settings.plan_seconds)
         command = [sys.executable, "-m", "resnet_server.planning.measure"]
-        try:
-            result = subprocess.run(
-                command,
-                input=json.dumps(asdict(task)),
-                capture_output=True,
-                text=True,
-                timeout=settings.plan_seconds + GRACE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise EngineError(f"plan: the trial did not end within {settings.plan_seconds + GRACE_SECONDS:g} s") from None
-        if result.returncode:
-            last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise EngineError(f"plan: the trial ended with status {result.returncode}: {last}")
-        values = json.loads(result.stdout)
+        status, output, said = self._run(command, json.dumps(asdict(task)))
+        if status:
+            last = (said.strip().splitlines() or ["it said nothing"])[-1]
+            raise EngineError(f"plan: the trial ended with status {status}: {last}")
+        values = json.loads(output)
         return Found(tuple(Trial(**trial) for trial in values["trials"]), values["broken"], values["share"])
+
+    def _run(self, command: list[str], given: str) -> tuple[int, str, str]:
+        """Exit status, output and errors of a process that `give_up` ends."""
+        seconds = self._settings.plan_seconds + GRACE_SECONDS
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+            self._running = process
+            try:
+                output, said = process.communicate(given, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise EngineError(f"plan: the trial did not end within {seconds:g} s") from None
+            finally:
+                self._running = None
+        return process.returncode, output, said
+
+    def give_up(self) -> None:
+        """End what is measured, if something is, from another thread; `plan` then raises EngineError."""
+        running = self._running
+        if running is not None:
+            running.kill()
 
     def _key(self, files: Sequence[ModelFile]) -> dict[str, object]:
         settings = self._settings

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.1, 30.0
 STABLE_SECONDS = 60.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 1.5  # for a process whose socket has closed: it has nothing to finish
 
 
 class Child:

@@ -1,13 +1,12 @@
 """Requests known again by their first bytes: only those that are really the same but for their images."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resnet_proto.open_inference_pb2 import ModelInferRequest
-from resnet_server.endpoints.grpc.known_requests import Checked, KnownRequests, parse
+from resnet_server.endpoints.grpc.known_requests import MOST_BYTES, Checked, KnownRequests
+from resnet_server.endpoints.infer_message import read_message
 from resnet_server.endpoints.parameters import Parameters
-from resnet_server.errors import InvalidRequestError
 from resnet_server.models.served_model import ServedModel
 
 SHAPE = (2, 4, 4, 3)
@@ -34,8 +33,13 @@ def remembering(*requests: ModelInferRequest) -> KnownRequests:
     recogniser = KnownRequests()
     for request in requests:
         shape = SHAPE if len(request.raw_input_contents[0]) == 96 else (len(request.raw_input_contents[0]),)
-        recogniser.remember(request.SerializeToString(), request, checked(request.model_name, shape))
+        show_twice(recogniser, request.SerializeToString(), checked(request.model_name, shape))
     return recogniser
+
+
+def show_twice(recogniser: KnownRequests, message: bytes, what: Checked) -> None:
+    for _ in range(2):
+        recogniser.remember(read_message(message), what)
 
 
 def test_the_next_one_is_known_and_its_images_are_its_own() -> None:
@@ -65,12 +69,12 @@ def test_a_message_that_goes_on_behind_its_images_is_not_remembered() -> None:
     tail = ModelInferRequest(raw_input_contents=(data,)).SerializeToString()  # protobuf takes a second element from it
     message = request_of(data).SerializeToString() + tail
     recogniser = KnownRequests()
-    recogniser.remember(message, parse(message), checked())
+    show_twice(recogniser, message, checked())
     assert recogniser.recognise(message) is None
     size = bytes((len(tail),)) if len(tail) < 128 else bytes((len(tail) & 127 | 128, len(tail) >> 7))
     unknown = b"\xa2\x06" + size + tail
     hidden = request_of(data).SerializeToString() + unknown  # field 100 holds what looks like images at the end
-    recogniser.remember(hidden, parse(hidden), checked())
+    show_twice(recogniser, hidden, checked())
     assert recogniser.recognise(hidden) is None
 
 
@@ -83,10 +87,25 @@ def test_whatever_is_recognised_is_what_protobuf_reads(first: bytes, second: byt
     other = message[: -len(first)] + (second + first)[: len(first)]
     known = recogniser.recognise(other)
     if known is not None:
-        assert parse(other).raw_input_contents[0] == known[1].tobytes()
+        assert ModelInferRequest.FromString(other).raw_input_contents[0] == known[1].tobytes()
 
 
-@pytest.mark.parametrize("message", [b"\xff", b"\x0a\xff", b"\x3a\x05ab"])
-def test_what_is_no_request_is_one_clear_error(message: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="bytes that are no ModelInferRequest"):
-        parse(message)
+def test_a_head_that_came_once_or_is_long_is_not_kept() -> None:
+    recogniser, data = KnownRequests(), pixels(0)
+    for number in range(20_000):  # with a trace's number each
+        request = request_of(data)
+        request.parameters["trace"].string_param = f"{number:08}"
+        recogniser.remember(read_message(request.SerializeToString()), checked())
+    assert recogniser.held_bytes == 0
+    request.parameters["trace"].string_param = "x" * 2000
+    show_twice(recogniser, request.SerializeToString(), checked())
+    assert recogniser.held_bytes == 0
+
+
+def test_what_is_kept_has_a_bound_in_bytes() -> None:
+    recogniser = KnownRequests()
+    for length in range(1, 4000):  # a head of every length, and 900 bytes each
+        show_twice(recogniser, request_of(bytes(length), "m" * 860).SerializeToString(), checked("m" * 860, (length,)))
+        assert recogniser.held_bytes <= MOST_BYTES
+    assert recogniser.held_bytes > MOST_BYTES // 4
+    assert recogniser.recognise(request_of(bytes(3999), "m" * 860).SerializeToString()) is not None

@@ -1,47 +1,64 @@
 """resnet.v1.Classifier: encoded images in, labels with probabilities out."""
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor
+import contextlib
+from collections.abc import Callable, Iterator
 
+import grpc
 import numpy as np
 from resnet_proto import classifier_pb2 as pb
-from resnet_proto.classifier_pb2_grpc import ClassifierServicer
 
 from resnet_server.batching.waiter import Answer
-from resnet_server.endpoints.error_status import Border, Context
-from resnet_server.endpoints.image_decoding import decode_image
-from resnet_server.engines.api import Images, Logits
-from resnet_server.errors import InvalidRequestError
-from resnet_server.models.registry import Registry
+from resnet_server.endpoints.classify_message import read_classify
+from resnet_server.endpoints.decoding.pool import DecoderPool
+from resnet_server.endpoints.error_status import Border, CallRecord, Context
+from resnet_server.endpoints.grpc.door import RETRY_SECONDS, Door
+from resnet_server.endpoints.grpc.methods import add_service
+from resnet_server.endpoints.labels import check_labels, first_classes
+from resnet_server.engines.api import Logits
+from resnet_server.errors import InvalidRequestError, QueueFullError
 from resnet_server.models.served_model import ServedModel
 
+SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"]
 DEFAULT_TOP_K = 5
 
 
-class ClassifierService(ClassifierServicer):
-    """Decodes on threads of `executor`, so that a large photograph does not hold up the event loop."""
+class ClassifierService:
+    """Judges a call before it decodes, and has other processes decode."""
 
-    def __init__(self, registry: Registry, border: Border, executor: Executor, max_image_pixels: int, now: Callable[[], float]) -> None:
-        self._registry = registry
+    def __init__(self, border: Border, door: Door, decoders: DecoderPool, max_rows: int, now: Callable[[], float]) -> None:
+        self._registry = door.registry
         self._border = border
-        self._executor = executor
-        self._max_pixels = max_image_pixels
+        self._door = door
+        self._decoders = decoders
+        self._max_rows = max_rows
         self._now = now
+        self._rows = 0
 
-    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
-        """Classify the request's images in one batch."""
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register all methods."""
+        add_service(server, SERVICE, self, serialised=("Classify",))
+
+    async def Classify(self, message: bytes, context: Context) -> bytes:
+        """Classify the images of a ClassifyRequest in one batch; both messages in serialised form."""
         async with self._border.call("Classify", context) as call:
-            model = self._registry.find(request.model_name, request.model_version, request.precision)
-            call.model, call.version = model.name, model.version
-            top_k = check_top_k(request.top_k, model)
-            deadline = self._border.deadline(context)
-            started = self._now()
-            rows = await self._decode(request, model)
-            decoded = self._now()
-            answer = await model.infer(rows, deadline)
-            return encode(model, answer, top_k, decoded - started)
+            with self._door.entered(len(message)):
+                return await self._classify(message, call, self._border.deadline(context))
         raise AssertionError("unreachable: the border aborts")
+
+    async def _classify(self, message: bytes, call: CallRecord, deadline: float | None) -> bytes:
+        found = read_classify(message)
+        request, count = found.request, len(found.images)
+        model = self._registry.find(request.model_name, request.model_version, request.precision)
+        call.model, call.version = model.name, model.version
+        self._registry.check_up(model)
+        top_k = self._check(count, request.top_k, model)
+        model.batcher.judge(count, deadline)
+        started = self._now()
+        with self._decoding(count):
+            rows = await self._decoders.decode(found.images, model.manifest.input, None if deadline is None else deadline - started)
+        decoded = self._now()
+        answer = await model.infer(rows, deadline)
+        return encode(model, answer, top_k, decoded - started).SerializeToString()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Every version found in the repository: ready ones with their manifest, refused ones with the reason."""
@@ -60,27 +77,24 @@ class ClassifierService(ClassifierServicer):
             response.models.add(name=refused.name, version=refused.version, state=pb.ServedModel.STATE_REFUSED, reason=refused.reason)
         return response
 
-    async def _decode(self, request: pb.ClassifyRequest, model: ServedModel) -> Images:
-        if not 1 <= len(request.images) <= model.batcher.limits.max_request:
-            raise InvalidRequestError(f"images: {len(request.images)} given; expected 1 to {model.batcher.limits.max_request}")
-        loop = asyncio.get_running_loop()
-        spec, limit = model.manifest.input, self._max_pixels
-        jobs = [
-            loop.run_in_executor(self._executor, decode_image, data, spec, limit, f"images[{i}]") for i, data in enumerate(request.images)
-        ]
+    @staticmethod
+    def _check(count: int, top_k: int, model: ServedModel) -> int:
+        if not 1 <= count <= model.batcher.limits.max_request:
+            raise InvalidRequestError(f"images: {count} given; expected 1 to {model.batcher.limits.max_request}")
+        classes = model.manifest.output.classes
+        check_labels("top_k", top_k, classes, count)
+        return top_k or min(DEFAULT_TOP_K, classes)
+
+    @contextlib.contextmanager
+    def _decoding(self, count: int) -> Iterator[None]:
+        """Rows that are decoded are in the queue's bound, though not yet in the queue."""
+        if self._rows + count > self._max_rows:
+            raise QueueFullError(f"{self._rows} images are being decoded, of at most {self._max_rows}; try again later", RETRY_SECONDS)
+        self._rows += count
         try:
-            return np.stack(await asyncio.gather(*jobs))
+            yield
         finally:
-            for job in jobs:  # one bad image, or a caller that left: the rest need not be decoded
-                job.cancel()
-
-
-def check_top_k(top_k: int, model: ServedModel) -> int:
-    """Return k, 5 for 0 and at most the number of classes by default; raise InvalidRequestError for more than that."""
-    classes = model.manifest.output.classes
-    if top_k > classes:
-        raise InvalidRequestError(f"top_k: {top_k}; expected 0 to {classes}, the number of classes")
-    return top_k or min(DEFAULT_TOP_K, classes)
+            self._rows -= count
 
 
 def softmax(logits: Logits) -> Logits:
@@ -95,7 +109,7 @@ def encode(model: ServedModel, answer: Answer, top_k: int, decode_seconds: float
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version)
     for row, probabilities in zip(answer.logits, softmax(answer.logits), strict=True):
         result = response.results.add()
-        for index in np.argsort(-row, kind="stable")[:top_k]:
+        for index in first_classes(row, top_k):
             result.labels.add(index=index, label=model.labels[index], probability=probabilities[index], logit=row[index])
     execution = response.execution
     execution.provider, execution.precision = model.info.provider, model.precision

@@ -1,13 +1,13 @@
 """The Open Inference Protocol's GRPCInferenceService: the core, and the repository index."""
 
-import grpc
-from google.protobuf.message_factory import GetMessageClass
 from resnet_proto import open_inference_pb2 as pb
 
 from resnet_server.endpoints.error_status import Border, Context
+from resnet_server.endpoints.grpc.door import Door
+from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.grpc.model_infer import ModelInfer
 from resnet_server.endpoints.tensors import DATATYPE
-from resnet_server.errors import ModelNotFoundError, ModelUnavailableError
+from resnet_server.errors import ModelNotFoundError, shown
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
 from resnet_server.transport.api import Transport
@@ -17,41 +17,33 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 
 class InferenceService:
-    """Health, metadata and the index, beside `ModelInfer`; the messages are described in `open_inference.proto`."""
+    """Liveness, readiness, metadata and the index, beside `ModelInfer`; the messages are described in `open_inference.proto`."""
 
-    def __init__(self, registry: Registry, border: Border, version: str) -> None:
+    def __init__(self, registry: Registry, border: Border, door: Door, version: str) -> None:
         self._registry = registry
         self._border = border
+        self._door = door
         self._version = version
-        self._model_infer = ModelInfer(registry, border)
+        self._model_infer = ModelInfer(border, door)
 
     def add_to(self, transport: Transport) -> None:
         """Register all methods."""
-        handlers = {}
-        for method in SERVICE.methods:
-            behaviour = getattr(self, method.name, None)
-            if behaviour is not None:
-                reads, writes = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-                handlers[method.name] = grpc.unary_unary_rpc_method_handler(behaviour, reads.FromString, writes.SerializeToString)
         transport.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self._model_infer)
-        transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        add_service(transport.server, SERVICE, self)
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
-        """True while the process answers."""
-        return pb.ServerLiveResponse(live=True)
+        """True while the process can go on, loading and draining included; False once a batcher is deadlocked."""
+        return pb.ServerLiveResponse(live=self._door.is_alive)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        """True once every model is warm, until draining."""
-        return pb.ServerReadyResponse(ready=self._registry.state == "ready")
+        """True once every model is warm, while every one has an engine, until draining."""
+        return pb.ServerReadyResponse(ready=self._registry.is_ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
-        """True if the model is served; NOT_FOUND if no such model is published."""
+        """True while the model is served and has an engine; False for an unknown one, too."""
         async with self._border.call("ModelReady", context):
-            try:
-                self._registry.find(request.name, request.version)
-            except ModelUnavailableError:
-                return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
+            return pb.ModelReadyResponse(ready=self._registry.is_up(request.name, request.version))
+        raise AssertionError("unreachable: the border aborts")
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         """Name, version and the extensions that work."""
@@ -69,7 +61,7 @@ class InferenceService:
         """Every version found in the repository with its state."""
         async with self._border.call("RepositoryIndex", context):
             if request.repository_name:
-                raise ModelNotFoundError(f"repository_name: '{request.repository_name}' is unknown; expected it empty")
+                raise ModelNotFoundError(f"repository_name: '{shown(request.repository_name)}' is unknown; expected it empty")
         response = pb.RepositoryIndexResponse()
         for name, version in dict.fromkeys((model.name, model.version) for model in self._registry.ready):
             response.models.add(name=name, version=version, state="READY")

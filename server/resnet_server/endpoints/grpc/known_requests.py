@@ -7,16 +7,17 @@ its images are what follows the head: nothing is parsed, checked or copied again
 from dataclasses import dataclass
 
 import numpy as np
-from google.protobuf.message import DecodeError
-from resnet_proto.open_inference_pb2 import ModelInferRequest
 
+from resnet_server.endpoints.infer_message import InferMessage
 from resnet_server.endpoints.parameters import Parameters
 from resnet_server.engines.api import Images
-from resnet_server.errors import InvalidRequestError
 from resnet_server.models.served_model import ServedModel
 
 MOST_HEADS = 16
-MOST_LENGTHS = 1024
+"""Of messages of one length: each is compared with all of them."""
+LONGEST_HEAD = 1024
+MOST_BYTES = 1 << 20
+MOST_GLIMPSED = 4096
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,15 @@ class Checked:
 
 
 class KnownRequests:
-    """Remembers heads of messages by the length of the whole."""
+    """Remembers heads of messages by the length of the whole: short ones, that came twice, and at most MOST_BYTES of them.
+
+    A head that never comes again, such as one with a trace's number in it, is glimpsed, and evicts nobody.
+    """
 
     def __init__(self) -> None:
         self._heads: dict[int, list[tuple[bytes, Checked]]] = {}
+        self._glimpsed: set[int] = set()
+        self.held_bytes = 0
 
     def recognise(self, message: bytes) -> tuple[Checked, Images] | None:
         """What is known of a message, and its images without a copy; None if it has to be parsed."""
@@ -43,38 +49,25 @@ class KnownRequests:
                 return checked, np.frombuffer(message, np.uint8, offset=len(head)).reshape(checked.shape)
         return None
 
-    def remember(self, message: bytes, request: ModelInferRequest, checked: Checked) -> None:
+    def remember(self, found: InferMessage, checked: Checked) -> None:
         """Know the next message like this one; not those with an id of their own, which do not come again."""
-        if request.id or len(request.raw_input_contents) != 1:
+        head = found.head()
+        if found.request.id or not 0 < len(head) <= LONGEST_HEAD or not self._came_before(head, len(found.message)):
             return
-        raw = request.raw_input_contents[0]
-        head = message[: len(message) - len(raw)]
-        if not raw_comes_last(head, request, raw):
-            return
-        if len(self._heads) >= MOST_LENGTHS:
+        if self.held_bytes + len(head) > MOST_BYTES:
             self._heads.clear()
-        heads = self._heads.setdefault(len(message), [])
+            self.held_bytes = 0
+        heads = self._heads.setdefault(len(found.message), [])
         heads.insert(0, (head, checked))
+        self.held_bytes += len(head) - sum(len(old) for old, _ in heads[MOST_HEADS:])
         del heads[MOST_HEADS:]
 
-
-def raw_comes_last(head: bytes, request: ModelInferRequest, raw: bytes) -> bool:
-    """True if `head` is the request without its raw contents, and ends with the announcement of as many bytes of them."""
-    announcement = ModelInferRequest(raw_input_contents=(raw,)).SerializeToString()[: -len(raw)]
-    if not raw or not head.endswith(announcement):
+    def _came_before(self, head: bytes, length: int) -> bool:
+        mark = hash((head, length))
+        if mark in self._glimpsed:
+            self._glimpsed.discard(mark)
+            return True
+        if len(self._glimpsed) >= MOST_GLIMPSED:
+            self._glimpsed.clear()
+        self._glimpsed.add(mark)
         return False
-    bare = ModelInferRequest()
-    bare.CopyFrom(request)
-    del bare.raw_input_contents[:]
-    try:
-        return bool(ModelInferRequest.FromString(head[: -len(announcement)]) == bare)
-    except DecodeError:
-        return False
-
-
-def parse(message: bytes) -> ModelInferRequest:
-    """Raises InvalidRequestError for what is no ModelInferRequest."""
-    try:
-        return ModelInferRequest.FromString(message)
-    except DecodeError:
-        raise InvalidRequestError(f"request: {len(message)} bytes that are no ModelInferRequest") from None

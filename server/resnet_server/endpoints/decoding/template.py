@@ -1,0 +1,80 @@
+"""Makes decoders: the process that forks them, kept alive."""
+
+import asyncio
+import contextlib
+import socket
+
+from resnet_server.endpoints.decoding.decoder import Decoder, DecoderLostError
+from resnet_server.errors import ModelUnavailableError
+from resnet_server.processes.child import Child
+
+ATTEMPTS, NOTICED_SECONDS = 3, 0.2
+
+
+class Template:
+    """A process that has everything imported; it is started again when it dies, and decoders that it made live on."""
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._is_up, self._gone = asyncio.Event(), asyncio.Event()
+
+    def start(self) -> None:
+        """Start the process, unless it has been."""
+        if self._child is not None:
+            return
+        child = Child("decoders", ("resnet_server.endpoints.decoding.worker",), socket.SOCK_SEQPACKET)
+        child.started, child.read, child.died = self._started, _read, self._died
+        self._child = child
+        child.start()
+
+    async def make(self, lane: int, seconds: float) -> Decoder:
+        """A decoder for tasks of at most `seconds` of processor time. Raises ModelUnavailableError where no process can be had."""
+        self.start()
+        for _ in range(ATTEMPTS):
+            await self._is_up.wait()
+            gone = self._gone
+            try:
+                return await self._fork(lane, seconds)
+            except (OSError, DecoderLostError):
+                with contextlib.suppress(TimeoutError):  # was it the template that ended, or is there no process to be had?
+                    await asyncio.wait_for(gone.wait(), NOTICED_SECONDS)
+        raise ModelUnavailableError("no process could be made to decode images in; try again later")
+
+    async def _fork(self, lane: int, seconds: float) -> Decoder:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        decoder = Decoder(ours, lane, seconds)
+        try:
+            with theirs:
+                self._ask(lane, theirs)
+            await decoder.open()
+        except BaseException:
+            decoder.close()
+            raise
+        return decoder
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            await self._child.close()
+
+    def _ask(self, lane: int, theirs: socket.socket) -> None:
+        if self._child is None or self._child.socket is None:
+            raise DecoderLostError
+        socket.send_fds(self._child.socket, [bytes((lane,))], [theirs.fileno()])
+
+    def _started(self, _: socket.socket) -> None:
+        self._gone = asyncio.Event()
+        self._is_up.set()
+
+    def _died(self, _: int | None) -> bool:
+        self._is_up.clear()
+        self._gone.set()
+        return True
+
+
+def _read(channel: socket.socket) -> bool:
+    """The template says nothing: what comes is its end."""
+    with contextlib.suppress(BlockingIOError):
+        return bool(channel.recv(1))
+    return True

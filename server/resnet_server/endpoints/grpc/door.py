@@ -1,0 +1,63 @@
+"""What every call passes before anything dear is done for it: is the server open, is there memory, is there room in time."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+from resnet_server.batching.held_bytes import HeldBytes
+from resnet_server.errors import QueueFullError
+from resnet_server.models.registry import Registry
+
+BEAT_SECONDS, DEAD_SECONDS = 0.5, 10.0
+RETRY_SECONDS = 0.1
+
+
+class Door:
+    """One for all methods that compute. `held` is what messages may take in all, in bytes."""
+
+    def __init__(self, registry: Registry, held: HeldBytes) -> None:
+        self.registry = registry
+        self.held = held
+        self._beat = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    def enter(self, message_bytes: int) -> None:
+        """Judge a message by nothing but its size, and take that from the budget; whoever calls gives it back.
+
+        Raises ModelUnavailableError while loading or draining, and QueueFullError where callers hold as much as they may.
+        """
+        self.registry.check_open()
+        if not self.held.try_take(message_bytes):
+            text = f"the server holds {self.held.held} bytes of requests; {message_bytes} more would exceed {self.held.most}"
+            raise QueueFullError(text, RETRY_SECONDS)
+
+    @contextlib.contextmanager
+    def entered(self, message_bytes: int) -> Iterator[None]:
+        """`enter`, and give back at the end."""
+        self.enter(message_bytes)
+        try:
+            yield
+        finally:
+            self.held.give_back(message_bytes)
+
+    @property
+    def is_alive(self) -> bool:
+        """False once a batcher's lock has not been free for DEAD_SECONDS: its dispatcher is deadlocked, and only a restart helps."""
+        return time.monotonic() - self._beat < DEAD_SECONDS
+
+    def start(self) -> None:
+        """Begin to look after the batchers."""
+        self._task = asyncio.get_running_loop().create_task(self._look_after())
+
+    async def close(self) -> None:
+        """Stop that."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _look_after(self) -> None:
+        while True:
+            if all(model.batcher.is_free() for model in self.registry.ready):
+                self._beat = time.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)

@@ -1,0 +1,196 @@
+"""Decoders: right pixels, and an end to whatever hostile bytes begin."""
+
+import asyncio
+import io
+import os
+import signal
+import struct
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import descendants, processor_seconds, wait_for_end
+from resnet_proto.manifest_pb2 import Input
+from resnet_proto.preprocessing import preprocess
+from resnet_server.endpoints.decoding.budget import WaitingBudget
+from resnet_server.endpoints.decoding.cost import MOST_SCANS, SCAN, cost_of
+from resnet_server.endpoints.decoding.pool import DecoderPool
+from resnet_server.errors import DeadlineError, InvalidRequestError
+
+SPEC = Input(name="image", height=24, width=24, channels=3, resize_shorter_side=32, interpolation="bilinear")
+MEBIBYTE = 1 << 20
+PIXELS = 3_000_000
+
+
+@asynccontextmanager
+async def decoding(
+    size: int = 2, max_bytes: int = 256 * MEBIBYTE, max_pixels: int = 50_000_000, seconds: float = 10.0
+) -> AsyncIterator[tuple[DecoderPool, WaitingBudget]]:
+    budget = WaitingBudget(max_bytes)
+    pool = DecoderPool(size, max_pixels, budget, seconds)
+    try:
+        yield pool, budget
+    finally:
+        await pool.close()
+
+
+def encoded(width: int, height: int, kind: str = "JPEG", mode: str = "RGB", **options: object) -> bytes:
+    tile = np.random.default_rng(width).integers(0, 256, (8, 8, 3), np.uint8)
+    pixels = np.tile(tile, (height // 8 + 1, width // 8 + 1, 1))[:height, :width]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def many_scans(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG that repeats its last scan: a few bytes each, and a pass over all pixels."""
+    data = encoded(width, height, progressive=True)
+    last = data.rindex(SCAN)
+    return data[:-2] + (scans - data.count(SCAN)) * data[last:-2] + data[-2:]
+
+
+def flood_of_chunks(count: int) -> bytes:
+    """A PNG whose header has `count` chunks, each of which Pillow reads in Python."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    return head + count * chunk(b"prVt", b"") + chunk(b"IDAT", zlib.compress(bytes(8 * 25))) + chunk(b"IEND", b"")
+
+
+def decoders() -> list[int]:
+    """Process ids of those that the template has forked."""
+    all_of_them = descendants(os.getpid())
+    return [pid for pid in all_of_them if not descendants(pid)] if len(all_of_them) > 1 else []
+
+
+async def at_work() -> list[int]:
+    """Process ids of the decoders that have computed for a while, once there are some; their work has no event to wait for."""
+    while True:
+        if busy := [pid for pid in decoders() if processor_seconds(pid) > 0.1]:
+            return busy
+        await asyncio.sleep(0)
+
+
+async def test_small_and_large_images_in_one_call_are_what_one_function_makes_of_them() -> None:
+    images = [encoded(40 + index, 30, "PNG") for index in range(20)] + [encoded(2400, 2000), encoded(30, 50, "WEBP")]
+    async with decoding() as (pool, budget):
+        rows = await pool.decode(images, SPEC, None)
+        for row, image in zip(rows, images, strict=True):
+            np.testing.assert_array_equal(row, preprocess(image, SPEC))
+        assert budget.held == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (b"", "images[1]: 0 bytes cannot be decoded: not a JPEG, PNG or WebP image"),
+        (b"\xff\xd8" + bytes(100), "images[1]: 102 bytes cannot be decoded"),
+        (many_scans(64, 64, MOST_SCANS + 1), "images[1]: a JPEG of 65 scans; expected at most 64"),
+        (encoded(8000, 7000, "PNG"), "images[1]: 8000x7000 pixels; expected at most 50000000"),
+        (encoded(7000, 7000, "PNG", "RGBA"), "bytes to decode; expected at most 268435456"),
+    ],
+    ids=["empty", "no image", "scans", "pixels", "bytes"],
+)
+async def test_an_image_above_a_bound_is_named_and_its_neighbours_live(image: bytes, text: str) -> None:
+    good = encoded(40, 40, "PNG")
+    async with decoding() as (pool, _):
+        with pytest.raises(InvalidRequestError) as error:
+            await pool.decode([good, image], SPEC, None)
+        assert text in str(error.value)
+        assert (await pool.decode([good], SPEC, None)).shape == (1, 24, 24, 3)
+
+
+async def test_the_bytes_of_a_wide_mode_are_counted() -> None:
+    jpeg, png, wide = (
+        cost_of(data).held / PIXELS for data in (encoded(2000, 1500), encoded(2000, 1500, "PNG"), encoded(2000, 1500, "PNG", "RGBA"))
+    )
+    assert 8 <= png < 8.1 < wide
+    assert 8 <= jpeg < 9
+    assert cost_of(encoded(2000, 1500, progressive=True)).held / PIXELS > jpeg + 5
+
+
+async def test_what_a_header_does_not_say_ends_with_the_processor_time_it_may_take() -> None:
+    async with decoding(seconds=0.5) as (pool, _):
+        with pytest.raises(InvalidRequestError, match=r"images\[0\]: cannot be decoded within 0.5 s of processor time"):
+            await pool.decode([flood_of_chunks(3_000_000)], SPEC, None)
+        assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
+
+
+async def test_a_decode_ends_with_its_call() -> None:
+    flood = flood_of_chunks(3_000_000)
+    async with decoding() as (pool, budget):
+        with pytest.raises(DeadlineError, match="while the images were decoded"):
+            await pool.decode([flood], SPEC, 0.5)
+        left = asyncio.ensure_future(pool.decode([flood, encoded(3000, 3000)], SPEC, None))
+        busy = await asyncio.wait_for(at_work(), 60)
+        left.cancel()
+        await asyncio.wait((left,))
+        assert budget.held == 0
+        for pid in busy:
+            wait_for_end(pid)
+
+
+class SeenBudget(WaitingBudget):
+    """Remembers the most that was held."""
+
+    most_held = 0
+
+    @asynccontextmanager
+    async def taken(self, count: int) -> AsyncIterator[None]:
+        async with super().taken(count):
+            self.most_held = max(self.most_held, self.held)
+            yield
+
+
+async def test_photographs_wait_for_the_memory_that_a_few_may_take() -> None:
+    photographs = [encoded(2400, 2000)] * 4
+    need = cost_of(photographs[0]).held
+    budget = SeenBudget(2 * need)
+    pool = DecoderPool(4, 50_000_000, budget)
+    try:
+        calls = await asyncio.gather(*(pool.decode(photographs, SPEC, None) for _ in range(3)))
+    finally:
+        await pool.close()
+    assert [rows.shape for rows in calls] == [(4, 24, 24, 3)] * 3
+    assert budget.most_held == 2 * need
+    assert budget.held == 0
+
+
+async def test_killed_decoders_and_a_killed_template_are_replaced() -> None:
+    async with decoding() as (pool, _):
+        for _ in range(3):
+            await pool.decode([encoded(40, 40)], SPEC, None)
+            for pid in (killed := descendants(os.getpid())):
+                os.kill(pid, signal.SIGKILL)
+            for pid in killed:
+                wait_for_end(pid)
+        assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
+
+
+async def test_memory_goes_to_who_came_first_and_comes_back() -> None:
+    budget, order = WaitingBudget(10), []
+
+    async def take(name: str, count: int, hold: asyncio.Event) -> None:
+        async with budget.taken(count):
+            order.append(name)
+            await hold.wait()
+
+    first, others = asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.ensure_future(take("a", 6, first))]
+    tasks += [asyncio.ensure_future(take(name, count, others)) for name, count in (("large", 10), ("small", 1))]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert order == ["a"]  # a small one that always fits would keep a large one waiting for ever
+    tasks[1].cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert order == ["a", "small"]
+    first.set()
+    others.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert budget.held == 0
