@@ -1,4 +1,4 @@
-"""What a network sees: feature maps at the end of each stage, class activation maps, and the size of each residual."""
+"""What a network sees: feature maps at the end of each stage, and class activation maps."""
 
 from dataclasses import dataclass
 
@@ -6,28 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_models.analysis.walk import walk
-from resnet_models.blocks import Block
 from resnet_models.network import ResNet
-
-
-def residual_magnitudes(network: ResNet, images: Tensor) -> list[float]:
-    """Per block the mean over images of |F(x)| / |shortcut(x)|: how far from the identity it is (section 4.2, Fig. 7)."""
-    ratios: list[float] = []
-
-    def step(_: int, block: Block, x: Tensor) -> Tensor:
-        branch, skip = block.residual(x), block.shortcut(x)
-        ratios.append(float((branch.flatten(1).norm(dim=1) / skip.flatten(1).norm(dim=1).clamp_min(1e-12)).mean()))
-        return torch.relu(block.join(branch, x))
-
-    with torch.inference_mode():
-        walk(network.eval(), images, step)
-    return ratios
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One image: per stage the most active channels FP32 [channels, h, w], the class found and its activation map [h, w] in 0..1."""
+    """One image: per stage the channels that vary most, FP32 [channels, h, w]; the class found and its activation map [h, w] in 0..1."""
 
     stages: list[Tensor]
     predicted: int

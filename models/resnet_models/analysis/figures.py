@@ -1,95 +1,182 @@
 """The report's figures."""
 
 from collections.abc import Sequence
+from math import comb
+from statistics import mean
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from resnet_models.analysis.ensemble import Lesions
+from resnet_models.analysis.activations import Seen
+from resnet_models.analysis.landscape import Landscape
+from resnet_models.analysis.lesions import Lesions
 from resnet_models.analysis.study import Study
 
 RESIDUAL, PLAIN, ACCENT = "#1f5fa8", "#b3261e", "#c9a227"
+CEILING = 6.0
+"""Nats, above which a landscape is cut off: guessing costs 2.3."""
 
 
 def gradient_figure(study: Study) -> Figure:
-    """Gradient norms at initialisation and after training, and the identity path's share."""
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    blocks = range(1, len(study.trained.norms) + 1)
-    for panel, title, ours, twins in (
-        (left, "at initialisation", study.initial, study.twin_initial),
-        (middle, "after training", study.trained, study.twin_trained),
-    ):
-        panel.semilogy(blocks, ours.norms, color=RESIDUAL, marker="o", markersize=3, label=study.name)
-        if twins is not None:
-            panel.semilogy(blocks, twins.norms, color=PLAIN, marker="s", markersize=3, label=study.twin_name)
-        panel.set(title=f"gradient norm, {title}", xlabel="block", ylabel="|dL/dx| at the block's input")
+    """Gradient norms at initialisation with and without normalisation and after training, and the shortcut's share."""
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    panels = figure.subplots(1, 4)
+    kinds = (("batch norm", "at initialisation"), ("no norm", "at initialisation, without batch norm"))
+    for panel, (kind, title) in zip(panels, kinds, strict=False):
+        for name, colour in ((study.name, RESIDUAL), (study.twin, PLAIN)):
+            for number, profile in enumerate(study.initial[f"{name}, {kind}"]):
+                _norms(panel, profile.norms, colour, name if number == 0 else None)
+        panel.set_title(title)
+    for name, profile in study.trained.items():
+        _norms(panels[2], profile.norms, RESIDUAL if name == study.name else PLAIN, name)
+    panels[2].set_title("after training")
+    for panel in panels[:3]:
+        panel.set(xlabel="block", ylabel="|dL/dx| at its input")
         panel.legend()
-    right.plot(blocks, study.initial.identity_shares, color=ACCENT, marker="o", markersize=3, label="at initialisation")
-    right.plot(blocks, study.trained.identity_shares, color=RESIDUAL, marker="o", markersize=3, label="after training")
-    right.axhline(1, color="grey", linewidth=0.8)
-    right.set(title="share by the identity path", xlabel="block", ylabel="projection on the gradient")
-    right.legend()
+    shares = (
+        ("at initialisation", ACCENT, study.initial[f"{study.name}, batch norm"][0]),
+        ("after training", RESIDUAL, study.trained[study.name]),
+    )
+    for label, colour, profile in shares:
+        panels[3].plot(
+            range(1, len(profile.identity_shares) + 1), profile.identity_shares, color=colour, marker="o", markersize=3, label=label
+        )
+    panels[3].axhline(1, color="grey", linewidth=0.8)
+    panels[3].set(title="share by the shortcut", xlabel="block", ylabel="projection on the gradient")
+    panels[3].legend()
+    return _gridded(figure)
+
+
+def _norms(panel: Axes, norms: Sequence[float], colour: str, label: str | None) -> None:
+    panel.semilogy(range(1, len(norms) + 1), norms, color=colour, marker="o", markersize=3, linewidth=1, label=label)
+
+
+def correlation_figure(study: Study) -> Figure:
+    """Correlation of gradients by distance between inputs."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    panel = figure.subplots()
+    for name, lines in study.correlations.items():
+        colour, style = (PLAIN if name.startswith("plain") else RESIDUAL), ("-" if name in (study.name, study.twin) else ":")
+        panel.plot(
+            [mean(values) for values in zip(*lines, strict=True)], color=colour, linestyle=style, marker="o", markersize=3, label=name
+        )
+    panel.axhline(0, color="grey", linewidth=0.8)
+    panel.set(xlabel="steps between two inputs on the line from one image to another", ylabel="correlation of gradients")
+    panel.legend()
     return _gridded(figure)
 
 
 def path_figure(study: Study) -> Figure:
-    """Path lengths, gradient of one path by length, and what all paths of a length contribute."""
+    """Path lengths, gradient of one path by length with its interval, and what all paths of a length contribute, both ways."""
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    lengths = range(len(study.paths.paths))
-    left.bar(lengths, study.paths.paths, color=RESIDUAL)
-    left.set(title="paths by length (binomial)", xlabel="residual branches on the path", ylabel="share of all paths")
-    middle.semilogy(lengths, [max(norm, 1e-12) for norm in study.paths.norms], color=RESIDUAL, marker="o", markersize=3)
-    middle.set(title="gradient of one path", xlabel="residual branches on the path", ylabel="norm at the first block")
-    right.bar(lengths, study.paths.contributions, color=ACCENT)
-    right.set(title="gradient of all paths of a length", xlabel="residual branches on the path", ylabel="share")
+    count = len(study.sums.shares) - 1
+    lengths = range(count + 1)
+    left.bar(lengths, [_binomial(count, length) for length in lengths], color=RESIDUAL)
+    left.set(title="paths by length (binomial)", ylabel="share of all paths")
+    found = study.samples.of_length()
+    values = np.array([max(one.value, 1e-12) for one in found])
+    low = np.array([max(one.low, 1e-12) if np.isfinite(one.low) else one.value for one in found])
+    middle.errorbar(
+        lengths, values, yerr=[np.clip(values - low, 0, None), values - low], color=RESIDUAL, marker="o", markersize=3, linewidth=1
+    )
+    middle.set(title="gradient of one path (mean, 95 %)", ylabel="norm at the first block", yscale="log")
+    sampled = [mean(drawn) for drawn in zip(*study.samples.contributions(), strict=True)]
+    right.bar(lengths, study.sums.shares, color=ACCENT, label="exact sum of all paths")
+    right.plot(lengths, sampled, color=RESIDUAL, marker="o", markersize=3, linewidth=1, label="number times norm of one")
+    right.set(title="gradient of all paths of a length", ylabel="share")
+    right.legend()
+    for panel in (left, middle, right):
+        panel.set_xlabel("residual branches on the path")
     return _gridded(figure)
 
 
+def _binomial(count: int, length: int) -> float:
+    return float(comb(count, length) / 2**count)
+
+
 def lesion_figure(study: Study) -> Figure:
-    """Single deletions, random deletions, swaps."""
+    """Single deletions, random deletions, reordering by Kendall's tau."""
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3, sharey=True)
-    for lesions, colour, name in ((study.lesions, RESIDUAL, study.name), (study.twin_lesions, PLAIN, study.twin_name)):
-        if lesions is None:
-            continue
+    for name, lesions in study.lesions.items():
+        colour = RESIDUAL if name == study.name else PLAIN
         left.plot(range(1, len(lesions.single) + 1), lesions.single, color=colour, marker="o", markersize=3, label=name)
         left.axhline(lesions.whole, color=colour, linestyle=":", linewidth=1)
-        _band(middle, lesions.deleted, colour, name)
-        _band(right, lesions.swapped, colour, name)
-    _mark_transitions(left, study.lesions)
+        _draws(middle, lesions, colour, name)
+        right.plot(
+            [tau for tau, _ in lesions.reordered], [error for _, error in lesions.reordered], "o", color=colour, markersize=4, label=name
+        )
+    for number, index in enumerate(study.lesions[study.name].transitions):
+        left.axvline(index + 1, color=ACCENT, linewidth=1, label=None if number else "resolution changes")
     left.set(title="one block deleted (dotted: none)", xlabel="block deleted", ylabel="test error, %", ylim=(0, 100))
-    middle.set(title="k random blocks deleted", xlabel="k")
-    right.set(title="k random swaps of blocks", xlabel="k")
+    middle.set(title="random blocks deleted", xlabel="number deleted")
+    right.set(title="blocks in another order", xlabel="Kendall's tau with the trained order")
+    right.invert_xaxis()
     for panel in (left, middle, right):
         panel.legend()
     return _gridded(figure)
 
 
-def magnitude_figure(study: Study) -> Figure:
-    """Residual magnitude by block."""
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
-    panel = figure.subplots()
-    panel.bar(range(1, len(study.magnitudes) + 1), study.magnitudes, color=RESIDUAL)
-    for index in study.lesions.transitions:
-        panel.patches[index].set_color(ACCENT)
-    panel.set(title="|F(x)| / |shortcut(x)| (yellow: resolution changes)", xlabel="block", ylabel="mean over images")
+def _draws(panel: Axes, lesions: Lesions, colour: str, name: str) -> None:
+    panel.plot([k for k, _ in lesions.deleted], [mean(errors) for _, errors in lesions.deleted], color=colour, label=name)
+    points = [(k, error) for k, errors in lesions.deleted for error in errors]
+    panel.plot([k for k, _ in points], [error for _, error in points], "o", color=colour, markersize=3, alpha=0.6)
+
+
+def response_figure(study: Study) -> Figure:
+    """Standard deviation of layer responses, in the order of layers and sorted, as in the paper's Fig. 7."""
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for name, found in sorted(study.responses.items()):
+        style, depth = ("--" if name.startswith("plain") else "-"), int("".join(filter(str.isdigit, name)))
+        colour = _shade(depth, name.startswith("plain"))
+        left.plot(found.layers, style, color=colour, linewidth=1, label=name)
+        right.plot(sorted(found.layers, reverse=True), style, color=colour, linewidth=1, label=name)
+    left.set(title="in the order of layers", xlabel="layer", ylabel="standard deviation")
+    right.set(title="sorted", xlabel="layer, sorted by magnitude")
+    right.legend()
     return _gridded(figure)
 
 
-def activation_figure(study: Study) -> Figure:
-    """A row for each image: itself, its class activation map, and three channels of each stage."""
+def _shade(depth: int, plain: bool) -> tuple[float, float, float]:
+    strength = min(1.0, 0.35 + depth / 90)
+    colour = (0.70, 0.15, 0.12) if plain else (0.12, 0.37, 0.66)
+    return tuple(1 - strength * (1 - part) for part in colour)  # type: ignore[return-value]  # three parts
+
+
+def landscape_figure(landscapes: dict[str, Landscape]) -> Figure:
+    """A surface above and contours below, one column for each network, on one scale."""
+    figure = Figure(figsize=(6.2 * len(landscapes), 9), layout="constrained")
+    for column, (name, found) in enumerate(landscapes.items(), start=1):
+        x, y = np.meshgrid(found.offsets, found.offsets)
+        z = np.minimum(np.asarray(found.losses), CEILING)
+        above: Any = figure.add_subplot(2, len(landscapes), column, projection="3d")
+        above.plot_surface(x, y, z, cmap="viridis", vmin=0, vmax=CEILING, linewidth=0, rstride=1, cstride=1)
+        above.set(title=f"{name}: loss, cut off at {CEILING:g}", zlim=(0, CEILING))
+        below = figure.add_subplot(2, len(landscapes), column + len(landscapes))
+        lines = below.contour(x, y, z, levels=np.linspace(0.25, CEILING, 24), cmap="viridis", vmin=0, vmax=CEILING, linewidths=1)
+        below.clabel(lines, fontsize=7)
+        below.plot(0, 0, "+", color="black")
+        below.set(title=f"{name}: contours", xlabel="first direction, filter norms", ylabel="second direction", aspect="equal")
+    return figure
+
+
+def activation_figure(shown: Sequence[tuple[Tensor, str, Seen]], labels: Sequence[str]) -> Figure:
+    """A row for each image: itself, its class activation map (scaled to each image's own range), and three channels of each stage."""
     channels = 3
-    stages = len(study.shown[0][2].stages)
-    figure = Figure(figsize=(13, 1.7 * len(study.shown)), layout="constrained")
-    panels = figure.subplots(len(study.shown), 2 + stages * channels, squeeze=False)
-    for row, (pixels, truth, seen) in zip(panels, study.shown, strict=True):
+    stages = len(shown[0][2].stages)
+    figure = Figure(figsize=(13, 1.7 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 2 + stages * channels, squeeze=False)
+    for row, (pixels, truth, seen) in zip(panels, shown, strict=True):
         row[0].imshow(pixels.numpy())
         row[0].set_title(f"{truth}", fontsize=9)
         row[1].imshow(pixels.numpy())
         row[1].imshow(seen.class_map.numpy(), cmap="jet", alpha=0.45)
-        row[1].set_title(f"→ {study.labels[seen.predicted]} {seen.probability:.0%}", fontsize=9)
+        row[1].set_title(f"→ {labels[seen.predicted]} {seen.probability:.0%}", fontsize=9)
         for stage, maps in enumerate(seen.stages):
             for channel in range(channels):
                 panel = row[2 + stage * channels + channel]
@@ -98,17 +185,6 @@ def activation_figure(study: Study) -> Figure:
     for panel in panels.flat:
         panel.set_axis_off()
     return figure
-
-
-def _band(panel: Any, points: Sequence[tuple[int, float, float, float]], colour: str, name: str) -> None:
-    ks = [point[0] for point in points]
-    panel.plot(ks, [point[1] for point in points], color=colour, marker="o", markersize=3, label=name)
-    panel.fill_between(ks, [point[2] for point in points], [point[3] for point in points], color=colour, alpha=0.15)
-
-
-def _mark_transitions(panel: Any, lesions: Lesions) -> None:
-    for position, index in enumerate(lesions.transitions):
-        panel.axvline(index + 1, color=ACCENT, linewidth=1, label="resolution changes" if position == 0 else None)
 
 
 def _gridded(figure: Figure) -> Figure:

@@ -3,61 +3,65 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from resnet_models.analysis import figures, findings
-from resnet_models.analysis.findings import Finding
-from resnet_models.analysis.study import Study
-from resnet_models.files import write_atomically
+from resnet_models.analysis.checks import Claim, counted
+from resnet_models.files import write_text_atomically
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-img { width: 100%; } section { margin: 2.5rem 0; } h1, h2 { line-height: 1.2; }
-dl { display: grid; grid-template-columns: 6rem 1fr; gap: .3rem 1rem; } dt { color: #666; } dd { margin: 0; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
+img { max-width: 100%; } section { margin: 2.5rem 0; } h1, h2 { line-height: 1.2; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; } th { text-align: left; color: #666; font-weight: 500; }
+td, th { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 .yes { color: #1b6e2d; font-weight: 600; } .no { color: #b3261e; font-weight: 600; } .open { color: #666; font-weight: 600; }
 """
-VERDICTS = {True: ("yes", "agrees"), False: ("no", "does not agree"), None: ("open", "not decided by this run")}
+CLASSES = {"holds": "yes", "does not hold": "no", "not decided": "open", "holds in part": "open"}
 
 
-def write_report(study: Study, command: str, path: Path) -> None:
-    """Write the study as HTML."""
-    sections = [
-        _section("Gradient highway", figures.gradient_figure(study), findings.gradient_finding(study)),
-        _section("An ensemble of paths", figures.path_figure(study), findings.path_finding(study)),
-        _section("Lesions", figures.lesion_figure(study), findings.lesion_finding(study)),
-        _section("Residual magnitudes", figures.magnitude_figure(study), findings.magnitude_finding(study)),
-        _section("What it sees", figures.activation_figure(study), None),
-    ]
-    intro = (
-        f"<p>Measured on {study.images} of the {html.escape(study.source)} with <code>{html.escape(command)}</code>. "
-        "Every verdict is computed from the numbers of this run.</p>"
+@dataclass(frozen=True)
+class Section:
+    """A heading, a figure, the claim that it tests (if any), and what must be known to read it."""
+
+    title: str
+    figure: Figure
+    claim: Claim | None
+    note: str = ""
+
+
+def write_report(title: str, intro: str, sections: Sequence[Section], path: Path) -> None:
+    """Write HTML: for each section a heading, a figure, the claim's parts (if any) and a note."""
+    claims = [section.claim for section in sections if section.claim is not None]
+    body = "".join(_section(section) for section in sections)
+    how = "Every verdict is computed from the numbers of this run; <i>not decided</i> is an interval that holds the bound."
+    total = f"<p>{counted(claims)}. {how}</p>"
+    write_text_atomically(
+        path,
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><h1>{html.escape(title)}</h1><p>{intro}</p>{total}{body}</body></html>\n",
     )
-    title = f"Why {study.name} trains"
-    page = (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{title}</h1>{intro}{''.join(sections)}</body></html>\n"
-    )
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(page, encoding="utf-8")
-
-    write_atomically(path, write)
 
 
-def _section(title: str, figure: Figure, finding: Finding | None) -> str:
-    text = (
-        "<p>Per image: the image, its class activation map (Zhou et al., arXiv 1512.04150) with the answer, and the three most "
-        "active channels at the end of each stage.</p>"
-    )
-    if finding is not None:
-        css, words = VERDICTS[finding.agrees]
-        text = (
-            f"<dl><dt>claim</dt><dd>{html.escape(finding.claim)}</dd><dt>measured</dt><dd>{html.escape(finding.measured)}</dd>"
-            f"<dt></dt><dd class='{css}'>{words}</dd></dl>"
-        )
+def _section(section: Section) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    section.figure.savefig(buffer, format="png", dpi=100)
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"<section><h2>{title}</h2><img alt='{title}' src='data:image/png;base64,{picture}'>{text}</section>"
+    image = f"<img alt='{section.title}' src='data:image/png;base64,{picture}'>"
+    note = f"<p>{html.escape(section.note)}</p>" if section.note else ""
+    return f"<section><h2>{section.title}</h2>{image}{_claim(section.claim) if section.claim else ''}{note}</section>"
+
+
+def _claim(claim: Claim) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(check.part)}</td><td>{html.escape(check.measured)}</td><td>{html.escape(check.bound)}</td>"
+        f"<td class='{CLASSES[check.verdict]}'>{check.verdict}</td></tr>"
+        for check in claim.checks
+    )
+    return (
+        f"<p><span class='{CLASSES[claim.overall]}'>{claim.overall}</span> — {html.escape(claim.reported)} "
+        f"({html.escape(claim.source)})</p>"
+        f"<table><tr><th>part</th><th>measured</th><th>bound</th><th>verdict</th></tr>{rows}</table>"
+    )

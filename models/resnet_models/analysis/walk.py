@@ -1,11 +1,12 @@
 """A network walked block by block, so that an analysis can look or interfere at every block's border."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from resnet_models.blocks import Block
+from resnet_models.blocks import Block, PlainBlock
 from resnet_models.network import ResNet
 
 Step = Callable[[int, Block, Tensor], Tensor]
@@ -16,13 +17,28 @@ def plain_step(_: int, block: Block, x: Tensor) -> Tensor:
     return block(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
 
 
+def join_and_activate(block: Block, branch: Tensor, skip: Tensor) -> Tensor:
+    """What a block makes of F(x) and of what its shortcut gives: their sum and a ReLU; a plain block has no sum."""
+    return torch.relu(branch if isinstance(block, PlainBlock) else branch + skip)
+
+
+def stem(network: ResNet, images: Tensor) -> Tensor:
+    """Normalised FP32 [n, 3, h, w] to the first block's input."""
+    return network.maxpool(torch.relu(network.bn1(network.conv1(images))))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+
+def head(network: ResNet, x: Tensor) -> Tensor:
+    """The last block's output to logits [n, classes]."""
+    return network.fc(x.mean((2, 3)))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+
 def walk(network: ResNet, images: Tensor, step: Step = plain_step, order: Sequence[int] | None = None) -> Tensor:
     """Normalised FP32 [n, 3, h, w] to logits [n, classes], with `step` in place of each block, in `order` if given."""
     blocks = network.blocks()
-    x = network.maxpool(torch.relu(network.bn1(network.conv1(images))))
+    x = stem(network, images)
     for position, index in enumerate(order if order is not None else range(len(blocks))):
         x = step(position, blocks[index], x)
-    return network.fc(x.mean((2, 3)))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+    return head(network, x)
 
 
 def bypass(block: Block, x: Tensor) -> Tensor:
@@ -37,3 +53,24 @@ def changes_shape(network: ResNet, index: int) -> bool:
         starts.append(first)
         first += len(stage)
     return index in starts[1:]
+
+
+def settled(network: ResNet, images: Tensor) -> ResNet:
+    """A copy with batch statistics of `images`, as training would begin with, in eval mode."""
+    found = copy.deepcopy(network)
+    for module in found.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        found.train()(images)
+    return found.eval()
+
+
+def without_normalisation(network: ResNet) -> ResNet:
+    """A copy whose batch normalisations are gone; weights stay."""
+    found = copy.deepcopy(network)
+    for parent in list(found.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, nn.Identity())
+    return found

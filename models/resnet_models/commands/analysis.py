@@ -1,6 +1,7 @@
-"""`resnet-train analyze` and `card`: what a trained network is."""
+"""`resnet-train analyze`, `landscape` and `card`: what a trained network is, and why it trains."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,23 +26,71 @@ def card(checkpoints: tuple[Path, ...]) -> None:
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--twin", type=click.Path(path_type=Path), help="Checkpoint of the plain twin, for the same plots.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file  [default: VARIANT.html]")
-@click.option("--images", type=click.IntRange(10, 1000), default=500, help="Bundled test images for the lesions.")
+@click.option("--twin", type=click.Path(path_type=Path), help="Checkpoint of the plain twin, for the same measurements.")
+@click.option("--family", type=click.Path(path_type=Path), multiple=True, help="Networks of other depths, for layer responses; repeatable.")
+@click.option("--landscapes", type=click.Path(path_type=Path), help="What `landscape` wrote of this network and its twin.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file; the numbers go beside it  [default: NAME.html]")
+@click.option("--images", type=click.IntRange(10, 1000), default=200, help="Bundled test images for the lesions.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of initial weights, sampled paths and draws.")
 @threads_option
 @one_line_errors
-def analyze(checkpoint: Path, twin: Path | None, out: Path | None, images: int, seed: int, threads: int | None) -> None:
-    """Write a report on CHECKPOINT: gradient highway, paths, lesions, residual magnitudes, activations."""
-    from resnet_models.analysis.report import write_report
-    from resnet_models.analysis.study import run_study
+def analyze(
+    checkpoint: Path,
+    twin: Path | None,
+    family: tuple[Path, ...],
+    landscapes: Path | None,
+    out: Path | None,
+    images: int,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Measure gradients, paths, lesions and responses of CHECKPOINT.
+
+    Writes the numbers as JSON and a report with a verdict on each part of each claim.
+    """
+    from resnet_models.analysis.page import study_report
+    from resnet_models.analysis.study import run_study, write_study
     from resnet_models.checkpoint import load_checkpoint
 
     use_threads(threads)
     with Console(file=sys.stderr).status("") as status:
-        loaded = load_checkpoint(checkpoint)
-        study = run_study(loaded, load_checkpoint(twin) if twin else None, images, seed, lambda text: status.update(f"{text} ..."))
+        loaded, others = load_checkpoint(checkpoint), [load_checkpoint(path) for path in family]
+        study = run_study(loaded, load_checkpoint(twin) if twin else None, others, images, seed, lambda text: status.update(f"{text} ..."))
+    words = [f"--twin {twin.name}"] if twin else []
+    words += [f"--family {path.name}" for path in family]
+    study = replace(study, command=" ".join(["resnet-train analyze", checkpoint.name, *words, f"--images {images} --seed {seed}"]))
     path = out or Path(f"{study.name}.html")
-    options = [f"--twin {twin.name}"] if twin else []
-    write_report(study, " ".join(["resnet-train analyze", checkpoint.name, *options, f"--images {images} --seed {seed}"]), path)
+    write_study(study, path.with_suffix(".json"))
+    study_report(study, loaded, landscapes, path)
     print(path)
+
+
+@click.command()
+@click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="CHECKPOINT...")
+@click.option("--steps", type=click.IntRange(3, 201), default=21, help="Points along each direction; odd.")
+@click.option("--reach", type=click.FloatRange(0, min_open=True), default=1.0, help="How far, in norms of the filters.")
+@click.option("--images", type=click.IntRange(10, 1000), default=200, help="Bundled test images that the loss is of.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the two directions.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="landscapes.json", help="JSON; the plot goes beside it.")
+@threads_option
+@one_line_errors
+def landscape(checkpoints: tuple[Path, ...], steps: int, reach: float, images: int, seed: int, out: Path, threads: int | None) -> None:
+    """Draw the loss around each CHECKPOINT on a plane of two random directions with filter normalisation (Li et al. 2018).
+
+    Networks that OUT has already, measured in the same way, are not measured again: an interrupted command continues.
+    """
+    from resnet_models.analysis.figures import landscape_figure
+    from resnet_models.analysis.landscape import LandscapePlan, measure_landscapes
+    from resnet_models.files import write_atomically
+
+    if steps % 2 == 0:
+        raise click.BadParameter(f"{steps}; expected an odd number, so that the network itself is on the grid", param_hint="steps")
+    use_threads(threads)
+    with Console(file=sys.stderr).status("") as status:
+        found = measure_landscapes(checkpoints, LandscapePlan(steps, reach, images, seed), out, status.update)
+    figure = landscape_figure(found)
+    write_atomically(out.with_suffix(".png"), lambda temporary: figure.savefig(temporary, format="png", dpi=100))
+    for name, one in found.items():
+        shares = f"{100 * one.roughness():.0f} % of the plane not convex, {100 * one.basin():.0f} % below 2 nats"
+        print(f"{name}: loss {one.centre:.3f} at the centre, {shares}")
+    print(out)
