@@ -1,7 +1,6 @@
 """Command line `resnet-server`."""
 
 import errno
-import logging
 import re
 import resource
 import signal
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from resnet_server.errors import ServingError, StartError
 from resnet_server.planning.plan_cache import default_folder
+from resnet_server.processes.logs import set_up_logging
 from resnet_server.settings import Settings
 from resnet_server.transport.grpc_core import choose_listener
 
@@ -167,7 +167,7 @@ def plan(models: str, log_level: str, fresh: bool, **given: object) -> None:
 
 def make_settings(models: str, log_level: str, given: dict[str, object]) -> Settings:
     """Settings from options that click has checked; logging to stderr begins here."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    set_up_logging(log_level.upper())
     return Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **given)  # type: ignore[arg-type]  # click has checked the types
 
 

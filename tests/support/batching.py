@@ -64,6 +64,10 @@ class HeldEngine:
         self.extra_rows = 0
         self.held: deque[tuple[NDArray[np.float32], Callable[[Outcome], None]]] = deque()
         self.changed: Callable[[], None] = lambda: None
+        self.kills = 0
+
+    def kill(self) -> None:
+        self.kills += 1
 
     def watch(self, changed: Callable[[], None]) -> None:
         self.changed = changed

@@ -1,5 +1,6 @@
 """Deadlines at the door: when would the answer come, and is that in time?"""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,12 @@ from resnet_server.errors import LateError, UnreachableDeadlineError
 
 LEARN = 0.05  # weight of the newest lag: about the last 20 answers
 MARGINS = 2.0  # mean deviations of the lag kept free before the deadline
+FADE_SECONDS, FADE_BATCHES = 0.25, 10.0  # in which a lag falls to a third though nothing is answered: the longer of the two
+PROBE_SECONDS = 1.0  # without a batch to learn from, after which an idle model tries whether its plan is still right
+PROBE_TIMES = 4.0  # how far off the plan may be for that
+
+Kind = tuple[int, bool]
+"""A priority, and whether the request is larger than a batch: promises to one kind say nothing of another's."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +26,39 @@ class Backlog:
     engines: int
 
 
+@dataclass
+class Lag:
+    """How far promises of one kind were off of late, in seconds; what was learned fades with time."""
+
+    fade: float
+    seconds: float = 0.0
+    deviation: float = 0.0
+    at: float = 0.0
+
+    def learn(self, late: float, now: float) -> None:
+        """One answer came `late` seconds after its promise (negative: before)."""
+        self._fade(now)
+        self.seconds += LEARN * (late - self.seconds)
+        self.deviation += LEARN * (abs(late - self.seconds) - self.deviation)
+
+    def allowance(self, now: float) -> float:
+        """Seconds to add to a promise."""
+        self._fade(now)
+        return max(0.0, self.seconds) + MARGINS * self.deviation
+
+    def _fade(self, now: float) -> None:
+        left = math.exp(min(0.0, self.at - now) / self.fade)
+        self.seconds, self.deviation, self.at = left * self.seconds, left * self.deviation, now
+
+
 class Admission:
     """Predicts by the cost model, and corrects itself by how far its promises were off."""
 
     def __init__(self, cost: CostModel, max_batch: int) -> None:
         self.cost = cost
         self._max_batch = max_batch
-        self._lag = 0.0
-        self._deviation = 0.0
+        self._lags: dict[Kind, Lag] = {}
+        self._learned_at: float | None = None
 
     def seconds(self, rows: int, backlog: Backlog) -> float:
         """Until `rows` new rows are answered: the half of what runs, the queue, and their own batches, shared by the engines."""
@@ -34,18 +66,19 @@ class Admission:
         ahead = (backlog.queued + backlog.running / 2) * self.cost.predict(self._max_batch) / self._max_batch
         return ahead / engines + self._own(rows, engines, self.cost.predict)
 
-    def check(self, rows: int, remaining: float, backlog: Backlog) -> float:
+    def check(self, rows: int, remaining: float, backlog: Backlog, kind: Kind, now: float) -> float:
         """Return the seconds promised; raise UnreachableDeadlineError or LateError if that is beyond `remaining`.
 
-        With nothing queued or running only the plan's own figures can refuse: a model gone wrong must not lock the door
-        for ever, since it learns from what it lets in.
+        With nothing queued or running only the plan's own figures can refuse, and after a while without batches not even those: a
+        model gone wrong must not lock the door for ever, since it learns from what it lets in.
         """
+        idle = not backlog.queued and not backlog.running
         best = self.least(rows, backlog.engines)
-        if best > remaining:
+        if best > remaining and not (idle and best <= PROBE_TIMES * remaining and self._is_due(now)):
             raise UnreachableDeadlineError(f"the deadline leaves {1e3 * remaining:.1f} ms; {rows} rows take about {1e3 * best:.1f} ms")
         promised = self.seconds(rows, backlog)
-        expected = promised + max(0.0, self._lag) + MARGINS * self._deviation
-        if expected > remaining and (backlog.queued or backlog.running):
+        expected = promised + self._lag(kind).allowance(now)
+        if expected > remaining and not idle:
             text = (
                 f"the deadline leaves {1e3 * remaining:.1f} ms; with {backlog.queued} rows queued the answer takes {1e3 * expected:.1f} ms"
             )
@@ -56,10 +89,31 @@ class Admission:
         """Seconds for `rows` rows if all engines were idle."""
         return self._own(rows, max(1, engines), self.cost.at_best)
 
-    def kept(self, late: float) -> None:
+    def computed(self, rows: int, seconds: float, alone: bool, now: float) -> float:
+        """Learn from one batch; what had been predicted for it."""
+        self._learned_at = now
+        predicted = self.cost.predict(rows)
+        self.cost.observe(rows, seconds, alone)
+        return predicted
+
+    def kept(self, late: float, kind: Kind, now: float) -> None:
         """Learn from one answer that came `late` seconds after its promise (negative: before)."""
-        self._lag += LEARN * (late - self._lag)
-        self._deviation += LEARN * (abs(late - self._lag) - self._deviation)
+        self._lag(kind).learn(late, now)
+
+    def _lag(self, kind: Kind) -> Lag:
+        lag = self._lags.get(kind)
+        if lag is None:
+            lag = self._lags[kind] = Lag(max(FADE_SECONDS, FADE_BATCHES * self.cost.planned(1)))
+        return lag
+
+    def _is_due(self, now: float) -> bool:
+        """Whether nothing was learned for a while; the clock starts at the first question."""
+        if self._learned_at is None:
+            self._learned_at = now
+        if now - self._learned_at < PROBE_SECONDS:
+            return False
+        self._learned_at = now
+        return True
 
     def _own(self, rows: int, engines: int, seconds: Callable[[float], float]) -> float:
         share = -(-rows // engines)

@@ -1,10 +1,12 @@
 """What the batcher is told and what it tells: its limits, a batch, and the reports of those that ran."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from resnet_server.batching.row_queue import Piece
-from resnet_server.batching.waiter import Waiter
+from resnet_server.batching.row_queue import Piece, Ticket
+from resnet_server.batching.waiter import Answer, Waiter
+from resnet_server.engines.api import Images, Logits, Outcome
+from resnet_server.errors import EngineError, ServingError
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,41 @@ class BatchReport:
 
 @dataclass(eq=False)
 class Batch:
-    """Pieces of tickets that are computed together, and how many rows these are."""
+    """Pieces of tickets that are computed together, and how many rows these are.
+
+    `alone`: nothing else was here when it was given to an engine. `returned`: an engine went before it began this batch.
+    """
 
     pieces: list[Piece]
     rows: int
+    alone: bool = False
+    returned: bool = False
+
+    @property
+    def images(self) -> list[Images]:
+        """The rows in their parts, UINT8 [n, h, w, 3] each."""
+        return [piece.ticket.rows[piece.start : piece.stop] for piece in self.pieces]
 
     def waiter(self) -> Waiter | None:
         """One who still waits; None once everybody has left."""
         return next((piece.ticket.waiter for piece in self.pieces if piece.ticket.waiter is not None), None)
+
+    def defect(self, outcome: Outcome) -> ServingError | None:
+        """Why the outcome answers nobody, if it does not: its error, or other rows than were asked for."""
+        if outcome.error is not None:
+            return outcome.error
+        found = 0 if outcome.logits is None else len(outcome.logits)
+        return None if found == self.rows else EngineError(f"the engine answered {found} rows for {self.rows}")
+
+    def answers(self, logits: Logits, now: float) -> Iterator[tuple[Ticket, Answer]]:
+        """Hand FP32 [rows, classes] out; the tickets of which all rows are there now, with their answers."""
+        offset = 0
+        for piece in self.pieces:
+            end = offset + piece.stop - piece.start
+            answer = piece.ticket.answer(piece.start, logits[offset:end], self.rows, now)
+            offset = end
+            if answer is not None:
+                yield piece.ticket, answer
 
 
 @dataclass(frozen=True)
@@ -34,7 +63,7 @@ class Limits:
     """Rows of one request, of one batch, and of the queue; `max_delay` in seconds, None for the measured rule.
 
     Below `grain` rows a batch is not worth an engine more while another one computes: handing it over would cost the front end,
-    which shares the cores, more than it saves.
+    which shares the cores, more than it saves. `sharers` are the front ends that give batches to the same engines.
     """
 
     max_request: int
@@ -42,6 +71,7 @@ class Limits:
     max_queue: int
     max_delay: float | None = None
     grain: int = 1
+    sharers: int = 1
 
 
 @dataclass
@@ -50,3 +80,4 @@ class Watchers:
 
     on_batch: Callable[[BatchReport], None] = lambda _: None
     on_wait: Callable[[float], None] = lambda _: None
+    on_hung: Callable[[], None] = lambda: None

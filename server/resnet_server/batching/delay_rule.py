@@ -8,6 +8,7 @@ from resnet_server.batching.cost_model import CostModel
 
 LEARN = 0.02  # weight of the newest gap: about the last 50 arrivals
 LEAST = 1e-4  # seconds; a timer is no finer
+LONGEST = 4.0  # batches' fixed cost: a longer gap teaches no more, or one pause of an hour would switch the rule off for long
 
 
 class DelayRule:
@@ -22,6 +23,8 @@ class DelayRule:
     def arrived(self, now: float) -> None:
         """Note an arrival."""
         gap = now - self._last
+        if self._cost is not None and self._last > float("-inf"):
+            gap = min(gap, LONGEST * self._cost.fixed)
         self._gap = gap if self._gap == float("inf") else self._gap + LEARN * (gap - self._gap)
         self._last = now
 

@@ -1,59 +1,103 @@
-"""Engines and what each has been given: which one takes the next batch, and how many rows of all that are here."""
+"""Instances: the engines of one model, and the batches that each has; which takes the next one, and how many rows of all."""
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from resnet_server.batching.batch import Batch
 from resnet_server.engines.api import Engine
 
 
-@dataclass
-class PooledEngine:
-    """An engine, whether it was up when it last told, and the number of batches it has."""
+@dataclass(eq=False)
+class Run:
+    """A batch at an engine: when it became the first there, and for how many seconds the watchdog has seen it there."""
+
+    batch: Batch
+    first_since: float
+    watched: float = 0.0
+
+
+@dataclass(eq=False)
+class Instance:
+    """An engine and the batches it has. Its state is as it last told, under the batcher's lock.
+
+    `suspected`: a batch hangs in it; it gets no other until it has started again or has ended that batch.
+    """
 
     engine: Engine
     up: bool
-    running: int = 0
+    suspected: bool = False
+    runs: deque[Run] = field(default_factory=deque)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes batches."""
+        return self.up and not self.suspected
 
 
 class EnginePool:
     """`grain` and `max_batch` are in rows: below a grain a batch is not worth an engine more while another one computes."""
 
     def __init__(self, engines: Sequence[Engine], grain: int, max_batch: int) -> None:
-        self._engines = [PooledEngine(engine, engine.ready) for engine in engines]
+        self.instances = [Instance(engine, engine.ready) for engine in engines]
         self._grain, self._max_batch = grain, max_batch
+        self.running_rows = 0  # at all engines, but for those that are suspected
 
     @property
     def engines(self) -> int:
-        """Those that are up."""
-        return sum(lane.up for lane in self._engines)
+        """Those that take batches."""
+        return sum(instance.usable for instance in self.instances)
 
-    def update(self, number: int) -> None:
-        """An engine has come up or gone; only told under the batcher's lock, so that nothing changes while a batch is shared out."""
-        if number < len(self._engines):
-            self._engines[number].up = self._engines[number].engine.ready
+    def begin(self, instance: Instance, run: Run) -> None:
+        """An engine is given a batch."""
+        instance.runs.append(run)
+        self.running_rows += run.batch.rows
+
+    def end(self, instance: Instance, run: Run, now: float) -> bool:
+        """It has ended the batch; False if that had been given up before."""
+        if run not in instance.runs:
+            instance.suspected = False
+            return False
+        instance.runs.remove(run)
+        self.running_rows -= run.batch.rows
+        if instance.runs:
+            instance.runs[0].first_since = max(now, instance.runs[0].first_since)
+        return True
+
+    def suspect(self, instance: Instance) -> list[Batch]:
+        """Give it no more batches; returns those that it has, the one that hangs first."""
+        batches = [run.batch for run in instance.runs]
+        instance.runs.clear()
+        instance.suspected = True
+        self.running_rows -= sum(batch.rows for batch in batches)
+        return batches
 
     def clear(self) -> None:
         """Give nothing to anyone any more."""
-        self._engines.clear()
+        self.instances.clear()
 
-    def free(self) -> PooledEngine | None:
+    def computing(self, now: float, usual: float) -> bool:
+        """Whether a batch runs that has not taken longer than `usual` seconds."""
+        return any(instance.runs and now - instance.runs[0].first_since < usual for instance in self.instances)
+
+    def free(self) -> Instance | None:
         """The idlest: without a batch, or with room to have the next one laid ready."""
-        best = min((lane for lane in self._engines if lane.up), key=lambda lane: lane.running, default=None)
-        return None if best is None or best.running >= best.engine.depth else best
+        best = min((instance for instance in self.instances if instance.usable), key=lambda instance: len(instance.runs), default=None)
+        return None if best is None or len(best.runs) >= best.engine.depth else best
 
-    def worth(self, lane: PooledEngine, rows_here: int) -> int:
-        """Rows from which a batch is worth giving to a lane: a grain to an idle one, an even share to lie ready at one that computes."""
-        return self._between(rows_here // self._places()) if lane.running else self._grain
+    def worth(self, instance: Instance, rows_here: int) -> int:
+        """Rows from which a batch is worth giving: a grain to an idle engine, an even share to lie ready at one that computes."""
+        return self._between(rows_here // self._places()) if instance.runs else self._grain
 
-    def share(self, lane: PooledEngine, rows_here: int) -> int:
-        """Rows of a lane's next batch, were all that are here spread evenly: over the engines, or over their places where one computes.
+    def share(self, instance: Instance, rows_here: int) -> int:
+        """Rows of the next batch, were all that are here spread evenly: over the engines, or over their places where one computes.
 
         Of what still waits alone the share would become smaller with each batch: 8 rows would go as 4, 2, 1 and 1.
         """
-        return self._between(-(-rows_here // (self._places() if lane.running else self.engines)))
+        return self._between(-(-rows_here // (self._places() if instance.runs else self.engines)))
 
     def _places(self) -> int:
-        return sum(lane.engine.depth for lane in self._engines if lane.up)
+        return sum(instance.engine.depth for instance in self.instances if instance.usable)
 
     def _between(self, rows: int) -> int:
         return min(self._max_batch, max(self._grain, rows))

@@ -1,4 +1,4 @@
-"""The queue of rows: priorities first, then in order, with large requests in pieces so that small ones never wait behind them."""
+"""The queue of rows: by priority, then in order; large requests go in pieces, so that small ones never wait behind them."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from resnet_server.engines.api import Images, Logits
 
 HIGH, NORMAL, LOW = 1, 2, 3
 PRIORITIES = (HIGH, NORMAL, LOW)
+PASSES = 8  # full batches' worth of rows that may overtake a class; then it goes first once, so that none starves
+RESERVE = 8  # an eighth of the queue is kept for each class: higher ones neither fill it nor evict it from there
 
 
 class Ticket:
@@ -92,6 +94,16 @@ class _Level:
             room = _take_from(line, room, batch)
         return room
 
+    def pop_newest(self) -> Ticket | None:
+        """Remove and return the ticket that came last of those of which no row has been taken."""
+        newest: deque[Ticket] | None = None
+        for line in (self.small, self.large):
+            while line and not line[-1].queued:
+                line.pop()
+            if line and not line[-1].taken and (newest is None or line[-1].enqueued_at > newest[-1].enqueued_at):
+                newest = line
+        return None if newest is None else newest.pop()
+
     def sweep(self) -> None:
         self.small = deque(ticket for ticket in self.small if ticket.queued)
         self.large = deque(ticket for ticket in self.large if ticket.queued)
@@ -119,6 +131,7 @@ class RowQueue:
         self._large = large
         self._levels = {priority: _Level() for priority in PRIORITIES}
         self._rows = dict.fromkeys(PRIORITIES, 0)
+        self._passed = dict.fromkeys(PRIORITIES, 0)
         self._abandoned = 0
         self.rows = 0
 
@@ -143,14 +156,40 @@ class RowQueue:
         self._count(ticket.priority, len(ticket.rows))
 
     def take(self, room: int) -> list[Piece]:
-        """Up to `room` rows, the most urgent first."""
+        """Up to `room` rows, the most urgent first; but a class that PASSES full batches have overtaken goes before all others."""
         batch: list[Piece] = []
-        for priority in PRIORITIES:
+        wanted = room
+        for priority in sorted(PRIORITIES, key=self._is_patient):
             if room and self._rows[priority]:
                 before = room
                 room = self._levels[priority].take(room, batch)
                 self._count(priority, room - before)
+                self._passed[priority] = 0
+            elif self._rows[priority]:
+                self._passed[priority] += wanted
         return batch
+
+    def has_room(self, rows: int, priority: int, most: int) -> bool:
+        """Whether `rows` more fit into `most` if lower classes are evicted down to their reserve; a reserve is for its class alone."""
+        reserve = most // RESERVE
+        lower = sum(min(count, reserve) for level, count in self._rows.items() if level > priority)
+        return self.rows_before(priority) + lower + rows <= most or (priority > HIGH and self._rows[priority] + rows <= reserve)
+
+    def evict(self, priority: int, most: int) -> list[Ticket]:
+        """Remove the newest tickets of classes lower than `priority`, the lowest first, until at most `most` rows are left; return them."""
+        evicted = []
+        for level in reversed(PRIORITIES):
+            while level > priority and self.rows > most and self._rows[level] > most // RESERVE:
+                ticket = self._levels[level].pop_newest()
+                if ticket is None:
+                    break
+                self._count(level, -ticket.waiting)
+                ticket.queued = False
+                evicted.append(ticket)
+        return evicted
+
+    def _is_patient(self, priority: int) -> bool:
+        return self._passed[priority] < PASSES * self._large or not self._rows[priority]
 
     def remove(self, ticket: Ticket) -> None:
         """Give back the room of a ticket that no longer waits; its line drops it at the head, or when half are such."""

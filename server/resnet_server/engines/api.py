@@ -37,7 +37,8 @@ class Device:
 class EngineSpec:
     """One file on one device: batches of at most `max_rows` images of `height` x `width`, answered with `classes` logits.
 
-    `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others).
+    `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others). An engine computes
+    with the very bytes whose digest is `sha256`, or not at all; empty: any.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class EngineSpec:
     height: int
     width: int
     classes: int
+    sha256: str = ""
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -99,3 +101,6 @@ class Engine(Protocol):
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` on the event loop whenever `ready` has changed."""
+
+    def kill(self) -> None:
+        """End it, for a batch hangs in it; it may start again. Called on the event loop; what cannot be ended stays as it is."""

@@ -5,7 +5,7 @@ from typing import Any
 from resnet_server.engines.api import CUDA_PROVIDER, EngineSpec, Images, Logits
 from resnet_server.engines.gpu.bucket_sessions import BucketSessions
 from resnet_server.engines.gpu.cuda_provider import open_cuda
-from resnet_server.engines.session import CPU, Provider, open_session
+from resnet_server.engines.session import CPU, Provider, open_session, read_model
 from resnet_server.errors import EngineError
 
 
@@ -21,13 +21,14 @@ class Compute:
         self.padded: BucketSessions | None = None
         self._session: Any = None
         self._wide: Any = None
+        model = read_model(spec.path, spec.sha256)
         if spec.device.provider == CUDA_PROVIDER:
-            self.padded = open_cuda(spec)
+            self.padded = open_cuda(spec, model)
             return
         wanted: Provider = (spec.device.provider, {})
         providers = [CPU] if wanted == CPU else [wanted, CPU]
-        self._session = open_session(spec.path, providers, spec.threads)
-        self._wide = open_session(spec.path, providers, spec.wide_threads, spinning=True) if spec.wide_threads else None
+        self._session = open_session(model, providers, spec.threads)
+        self._wide = open_session(model, providers, spec.wide_threads, spinning=True) if spec.wide_threads else None
 
     def warm_up(self, slot: Images) -> None:
         """Run every bucket of `slot` once, so that no request pays for a first run; raise EngineError if one fails.

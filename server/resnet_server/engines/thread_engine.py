@@ -41,6 +41,9 @@ class ThreadEngine:
     def watch(self, changed: Callable[[], None]) -> None:
         """Nothing to tell: it is ready until it is closed."""
 
+    def kill(self) -> None:
+        """A thread cannot be ended: it gets no other batch until the one that hangs is over."""
+
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
         """See `Engine.start`."""
         self._thread.submit(lambda: self._loop.call_soon_threadsafe(done, self._run(parts, rows, alone)))

@@ -1,7 +1,6 @@
 """The process of one front end: gRPC and batching in front of engines that another process of ours owns."""
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import assemble
 from resnet_server.processes.event_loop import run
+from resnet_server.processes.logs import set_up_logging
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         received: Handoff
         received, memories = handoff.receive(owner)
         owner.settimeout(handoff.PATIENCE_SECONDS)
-        logging.basicConfig(level=received.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        set_up_logging(received.log_level)
         try:
             run(FrontEnd(owner, received, memories).serve())
         except StartError as error:

@@ -50,6 +50,7 @@ class Metrics:
             registry=registry,
         )
         self.engine_restarts = Counter("resnet_engine_restarts", "Engines started again after they died.", COMPUTED, registry=registry)
+        self.engine_hung = Counter("resnet_engine_hung", "Engines ended because a batch hung in them.", COMPUTED, registry=registry)
         self.engines_ready = Gauge("resnet_engines_ready", "Engines that can compute now.", COMPUTED, registry=registry)
         self.engine_memory = Gauge(
             "resnet_engine_resident_memory_bytes", "Resident memory of the engines' processes.", COMPUTED, registry=registry

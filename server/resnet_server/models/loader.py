@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
+from resnet_proto.manifest_pb2 import Policy
 
-from resnet_server.engines.api import CUDA_PROVIDER, Device, EngineSpec
+from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec
 from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.engines.thread_engine import ThreadEngine
@@ -118,6 +119,7 @@ class Loader:
             height=manifest.input.height,
             width=manifest.input.width,
             classes=manifest.output.classes,
+            sha256=candidate.artifact.sha256,
         )
         labels = (published.name, published.version, candidate.artifact.precision)
         engines: list[AnyEngine] = []
@@ -131,6 +133,9 @@ class Loader:
             await close_all(engines)
             raise
         certified = is_certified(published, candidate)
+        if sample is not None and certified:
+            for engine in engines:
+                keep_certified(engine, sample, candidate.artifact.certificate.policy)
         info = ModelInfo(manifest, published.labels, candidate.artifact.precision, self._devices[0].provider, certified, check, plan)
         self._describe(info, engines)
         return Loaded(info, engines)
@@ -184,6 +189,17 @@ class Loader:
             *(*labels, info.provider, plan.engines, plan.threads, plan.batch),
             info.certificate_id[:12] or "NONE",
         )
+
+
+def keep_certified(engine: AnyEngine, sample: ReplaySample, policy: Policy) -> None:
+    """Have the certificate replayed, in the largest bucket, after every restart; before that the engine serves nobody."""
+    if isinstance(engine, ProcessEngine):
+        spec = engine.spec
+
+        async def certify(channel: Engine) -> None:
+            await replay(channel, spec.buckets[-1:], False, sample, policy)
+
+        engine.process.certify = certify
 
 
 def resident_bytes(pid: int) -> int:

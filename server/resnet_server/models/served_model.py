@@ -99,7 +99,7 @@ def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, met
     plan = info.plan
     grain = plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
     limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain)
-    admission = Admission(CostModel(plan.fixed, plan.per_row), plan.batch)
+    admission = Admission(CostModel(plan.fixed, plan.per_row, bool(plan.wide_threads)), plan.batch)
     batcher = Batcher(engines, limits, LoopClock(), admission, watchers(info.key, metrics))
     metrics.queue_rows.labels(*info.key).set_function(lambda: batcher.queued_rows)
     return ServedModel(info, batcher)
@@ -118,4 +118,4 @@ def watchers(labels: tuple[str, str, str], metrics: Metrics) -> Watchers:
         if report.predicted_seconds is not None:
             note(error.observe, abs(report.compute_seconds - report.predicted_seconds))
 
-    return Watchers(on_batch, partial(note, queue.observe))
+    return Watchers(on_batch, partial(note, queue.observe), metrics.engine_hung.labels(*labels).inc)

@@ -1,7 +1,6 @@
 """A process of ours at the other end of a socket: started, started again when it dies, ended when the socket closes."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import subprocess
@@ -14,14 +13,16 @@ log = logging.getLogger(__name__)
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.1, 30.0
 STABLE_SECONDS = 60.0
 STOP_SECONDS = 1.5  # for a process whose socket has closed: it has nothing to finish
+LOOK_SECONDS = 0.02  # between two looks whether a process has ended
 
 
 class Child:
     """Runs `python -m module arguments... descriptor`; dies with us, since its socket then closes.
 
-    `started` gets our end of the socket after each start. `read` is called on the event loop when the socket is readable and
-    returns False at its end. `died` gets the exit status and says whether to start again: `back_off` seconds later, twice as late
-    each time.
+    `started` gets our end of the socket after each start; it may raise OSError, which ends the process again. `read` is called on
+    the event loop when the socket is readable and returns False at its end. `lost` is told at once that the socket is gone, `died`
+    gets the exit status and says whether to start again: `back_off` seconds later, twice as late each time. Whatever keeps it from
+    starting then, it is tried again. Nothing here waits for a process on the event loop, which may hang in the kernel for long.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], kind: socket.SocketKind) -> None:
@@ -30,13 +31,15 @@ class Child:
         self.socket: socket.socket | None = None
         self.started: Callable[[socket.socket], None] = lambda _: None
         self.read: Callable[[socket.socket], bool] = lambda _: False
-        self.died: Callable[[int | None], bool] = lambda _: False
+        self.lost: Callable[[], None] = lambda: None
+        self.died: Callable[[int], bool] = lambda _: False
         self._arguments = arguments
         self._kind = kind
         self._loop = asyncio.get_running_loop()
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._closing = False
 
     @property
     def pid(self) -> int:
@@ -44,27 +47,38 @@ class Child:
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
 
     def start(self) -> None:
-        """Start the process now."""
+        """Start the process now; raise OSError if the system cannot."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, self._kind)
-        command = [sys.executable, "-m", *self._arguments, str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-        ours.setblocking(False)
+        try:
+            with theirs:  # -P: what lies in the folder that we were started in is none of our modules
+                command = [sys.executable, "-P", "-m", *self._arguments, str(theirs.fileno())]
+                self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+            ours.setblocking(False)
+        except OSError:
+            ours.close()
+            raise
         self.socket = ours
         self._started_at = time.monotonic()
         self._loop.add_reader(ours.fileno(), self._readable)
         self.started(ours)
 
+    def kill(self) -> None:
+        """End the process now; it may start again, as after any other death."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def close(self, seconds: float | None = None) -> None:
         """End the process for good by closing the socket; with `seconds`, let it end by itself first, which it has been told."""
+        self._closing = True
         if self._timer is not None:
             self._timer.cancel()
         process = self._process
         if process is not None and seconds is not None:
-            await asyncio.to_thread(_wait, process, seconds)
+            await _ended_within(process, seconds)
         self._hang_up()
-        if process is not None:
-            await asyncio.to_thread(_reap, process)
+        if process is not None and not await _ended_within(process, STOP_SECONDS):
+            process.kill()
+            await _ended_within(process, STOP_SECONDS)
 
     def _readable(self) -> None:
         if self.socket is None:
@@ -79,18 +93,37 @@ class Child:
             self._ended()
 
     def _ended(self) -> None:
-        process = self._process
         self._hang_up()
-        if process is not None:
-            process.kill()  # of use only where it closed the socket and lives on
-        status = None if process is None else process.wait()
-        if not self.died(status):
+        self.kill()  # of use only where it closed the socket and lives on
+        self.lost()
+        self._bury()
+
+    def _bury(self) -> None:
+        """Look again and again until the process has ended, and go on from there."""
+        if self._closing:
             return
-        if time.monotonic() - self._started_at > STABLE_SECONDS:
-            self.back_off = FIRST_BACK_OFF
-        log.error("%s: its process ended with status %s; starting again in %g s", self.name, status, self.back_off)
-        self._timer = self._loop.call_later(self.back_off, self.start)
+        status = None if self._process is None else self._process.poll()
+        if status is None:
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._bury)
+        elif self.died(status):
+            if time.monotonic() - self._started_at > STABLE_SECONDS:
+                self.back_off = FIRST_BACK_OFF
+            self._start_later(f"its process ended with status {status}; starting again")
+
+    def _start_later(self, why: str) -> None:
+        log.error("%s: %s in %g s", self.name, why, self.back_off)
+        self._timer = self._loop.call_later(self.back_off, self._start_again)
         self.back_off = min(2 * self.back_off, LONGEST_BACK_OFF)
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except OSError as error:  # no process, memory or descriptor to be had: for now
+            if self.socket is None:
+                self._start_later(f"its process cannot be started ({error.strerror}); trying again")
+            else:
+                log.error("%s: its process cannot be served (%s)", self.name, error.strerror)
+                self._ended()
 
     def _hang_up(self) -> None:
         if self.socket is not None:
@@ -99,13 +132,11 @@ class Child:
             self.socket = None
 
 
-def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-
-
-def _reap(process: "subprocess.Popen[bytes]") -> None:
-    _wait(process, STOP_SECONDS)
-    if process.returncode is None:
-        process.kill()
-        process.wait()
+async def _ended_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Look until the process has ended, without a thread, which the system may not have to spare."""
+    ends = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > ends:
+            return False
+        await asyncio.sleep(LOOK_SECONDS)  # the system tells nobody but its parent, and that by polling
+    return True

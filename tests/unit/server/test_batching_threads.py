@@ -181,6 +181,9 @@ class Busy:
     def watch(self, changed: Callable[[], None]) -> None:
         pass
 
+    def kill(self) -> None:
+        pass
+
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
         self.running += 1
         assert self.running <= self.depth

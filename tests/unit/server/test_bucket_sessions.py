@@ -15,7 +15,7 @@ from resnet_server.engines.gpu.bucket_sessions import BucketSessions, Search
 from resnet_server.engines.gpu.driver import DriverError
 from resnet_server.engines.gpu.tuning import Bound, Change, Tactic
 from resnet_server.engines.gpu.tuning_cache import TuningCache
-from resnet_server.engines.session import CPU, open_session
+from resnet_server.engines.session import CPU, open_session, read_model
 from resnet_server.errors import EngineError
 
 BUCKETS = (1, 2, 4, 6)
@@ -65,7 +65,7 @@ class Workshop:
     def open(self, *changes: Change, change_bound: Callable[[Bound], Bound] = lambda bound: bound) -> BucketSessions:
         def open_bound(rows: int, tactic: Tactic) -> Bound:
             self.opened.append((rows, tactic))
-            bound = BoundSession(open_session(self.path, [CPU], 1), rows, 32, 32, ("cpu", 0))
+            bound = BoundSession(open_session(read_model(self.path), [CPU], 1), rows, 32, 32, ("cpu", 0))
             return bound if tactic == Tactic() else change_bound(bound)
 
         return BucketSessions(BUCKETS, open_bound, Search(changes, 1e-3, 60.0, self.memo), self.pages.lock)
@@ -77,7 +77,7 @@ def workshop(path: Path, memo: TuningCache) -> Workshop:
 
 
 def expected(path: Path, images: Images) -> Logits:
-    logits: Logits = open_session(path, [CPU], 1).run(["logits"], {"image": images})[0]
+    logits: Logits = open_session(read_model(path), [CPU], 1).run(["logits"], {"image": images})[0]
     return logits
 
 
@@ -219,7 +219,7 @@ def test_a_slot_that_cannot_be_locked_still_serves(workshop: Workshop, path: Pat
 
 
 def test_a_bound_session_takes_exactly_its_rows(path: Path, slot: Images) -> None:
-    bound = BoundSession(open_session(path, [CPU], 1), 2, 32, 32, ("cpu", 0))
+    bound = BoundSession(open_session(read_model(path), [CPU], 1), 2, 32, 32, ("cpu", 0))
     with pytest.raises(EngineError, match="3 images for a session bound to 2 rows"):
         bound.run(slot[:3])
     with pytest.raises(EngineError, match=r"ONNX Runtime failed on 2 rows: .*does not match the size"):
@@ -228,4 +228,4 @@ def test_a_bound_session_takes_exactly_its_rows(path: Path, slot: Images) -> Non
 
 def test_buffers_on_a_device_that_is_not_there_are_an_engine_error(path: Path) -> None:
     with pytest.raises(EngineError, match="buffers for 2 rows on toaster:0: Unsupported device type: toaster"):
-        BoundSession(open_session(path, [CPU], 1), 2, 32, 32, ("toaster", 0))
+        BoundSession(open_session(read_model(path), [CPU], 1), 2, 32, 32, ("toaster", 0))

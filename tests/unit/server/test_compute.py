@@ -11,7 +11,7 @@ from resnet_server.engines.api import CPU_PROVIDER, CUDA_PROVIDER, Device, Engin
 from resnet_server.engines.compute import Compute
 from resnet_server.engines.device import cuda_obstacle
 from resnet_server.engines.gpu.tensorrt import TENSORRT_PROVIDER, tensorrt_obstacle
-from resnet_server.engines.session import CPU, open_session
+from resnet_server.engines.session import CPU, open_session, read_model
 from resnet_server.errors import EngineError
 
 
@@ -23,7 +23,7 @@ def spec(repository: Path) -> EngineSpec:
 
 def test_any_size_runs_as_it_is_on_cpu_narrow_and_wide(spec: EngineSpec) -> None:
     images = load_sample().images[:8]
-    compute, session = Compute(spec), open_session(spec.path, [CPU], 1)
+    compute, session = Compute(spec), open_session(read_model(spec.path), [CPU], 1)
     compute.warm_up(images)
     compute.pin(images)
     compute.unpin(images)
@@ -56,10 +56,10 @@ def test_a_provider_that_fails_is_an_error_and_not_the_cpu_with_a_note_on_stdout
     spec: EngineSpec, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(EngineError, match=r"model\.fp32\.onnx: ONNX Runtime cannot load it: .*install TensorRT libraries"):
-        open_session(spec.path, [(TENSORRT_PROVIDER, {}), CPU], 1)
+        open_session(read_model(spec.path), [(TENSORRT_PROVIDER, {}), CPU], 1)
     assert capfd.readouterr().out == ""
 
 
 def test_a_session_without_the_cpu_leaves_it_no_node(spec: EngineSpec) -> None:
     with pytest.raises(EngineError, match="fallback to CPU EP has been explicitly disabled"):
-        open_session(spec.path, [("MadeUpProvider", {})], 1)
+        open_session(read_model(spec.path), [("MadeUpProvider", {})], 1)

@@ -18,7 +18,7 @@ from resnet_server.engines.gpu.driver import load_driver
 from resnet_server.engines.gpu.memory import open_gpu_memory
 from resnet_server.engines.gpu.tensorrt import tensorrt_obstacle
 from resnet_server.engines.gpu.tuning import Tactic, difference
-from resnet_server.engines.session import Provider
+from resnet_server.engines.session import Provider, read_model
 from resnet_server.errors import EngineError
 
 OBSTACLE = cuda_obstacle()
@@ -43,6 +43,11 @@ def images() -> Images:
 def own_precise(precise_repository: Path, tmp_path: Path) -> Path:
     """A copy, since engines are kept in it."""
     return Path(shutil.copytree(precise_repository, tmp_path / "repository"))
+
+
+def opener_of(repository: Path, precision: str) -> CudaOpener:
+    spec = spec_of(repository, precision)
+    return CudaOpener(spec, read_model(spec.path), precision)
 
 
 def spec_of(repository: Path, precision: str, device: Device | None = None) -> EngineSpec:
@@ -79,7 +84,7 @@ def test_every_bucket_and_every_size_agrees_with_the_cpu(
 def test_a_cuda_graph_computes_what_the_plain_tactic_does_on_images_it_was_not_captured_with(
     precise_repository: Path, images: Images, rows: int
 ) -> None:
-    opener = CudaOpener(spec_of(precise_repository, "fp32"), "fp32")
+    opener = opener_of(precise_repository, "fp32")
     plain, graph = opener.open(rows, Tactic()), opener.open(rows, Tactic(graph=True))
     for _ in range(4):  # two runs, the capture, a replay
         graph.run(np.zeros_like(images[:rows]))
@@ -89,13 +94,13 @@ def test_a_cuda_graph_computes_what_the_plain_tactic_does_on_images_it_was_not_c
 
 @pytest.mark.parametrize("tactic", [Tactic(nhwc=True), Tactic(nhwc=True, exhaustive=True), Tactic(nhwc=True, graph=True)], ids=str)
 def test_fp16_in_nhwc_agrees_with_the_plain_tactic(precise_repository: Path, images: Images, tactic: Tactic) -> None:
-    opener = CudaOpener(spec_of(precise_repository, "fp16"), "fp16")
+    opener = opener_of(precise_repository, "fp16")
     assert_near(opener.open(ROWS, tactic).run(images), opener.open(ROWS, Tactic()).run(images), "fp16")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_no_node_is_left_to_the_cpu(precise_repository: Path, precision: str, caplog: pytest.LogCaptureFixture) -> None:
-    CudaOpener(spec_of(precise_repository, precision), precision).open(ROWS, Tactic())
+    opener_of(precise_repository, precision).open(ROWS, Tactic())
     assert "some nodes run on the CPU" not in caplog.text
 
 
@@ -113,7 +118,7 @@ def test_onnx_runtime_knows_every_option_by_its_name(precise_repository: Path, m
     right = cuda.cuda_provider
     monkeypatch.setattr(cuda, "cuda_provider", misspelt)
     with pytest.raises(EngineError, match="prefer_nwhc"):
-        CudaOpener(spec_of(precise_repository, "fp32"), "fp32").open(1, Tactic())
+        opener_of(precise_repository, "fp32").open(1, Tactic())
 
 
 def test_two_engines_share_a_gpu(precise_repository: Path, images: Images) -> None:
@@ -150,7 +155,7 @@ def test_the_memory_of_the_gpu_is_known(precise_repository: Path) -> None:
 def test_tensorrt_agrees_and_keeps_its_engines(own_precise: Path, images: Images, graph: bool) -> None:
     if obstacle := tensorrt_obstacle():
         pytest.skip(obstacle)
-    opener = CudaOpener(spec_of(own_precise, "fp16"), "fp16")
+    opener = opener_of(own_precise, "fp16")
     bound, plain = opener.open(4, Tactic(tensorrt=True, graph=graph)), opener.open(4, Tactic())
     for _ in range(4):
         assert_near(bound.run(images[:4]), plain.run(images[:4]), "fp16")

@@ -8,13 +8,16 @@ from typing import Any
 import onnxruntime
 import pytest
 from resnet_server.engines.api import CUDA_PROVIDER, Device, EngineSpec
+from resnet_server.engines.compute import Compute
 from resnet_server.engines.gpu import cuda_provider as cuda
 from resnet_server.engines.gpu import tensorrt
 from resnet_server.engines.gpu.cuda_provider import TOLERANCES, CudaOpener, changes, cuda_provider, precision_of
 from resnet_server.engines.gpu.tensorrt import TENSORRT_PROVIDER, cache_folder, tensorrt_provider
 from resnet_server.engines.gpu.tuning import Tactic
-from resnet_server.engines.session import CPU, Provider
+from resnet_server.engines.session import CPU, ModelBytes, Provider
 from resnet_server.errors import EngineError
+
+DIGEST = "0123456789abcdef" * 4
 
 
 @pytest.fixture
@@ -81,8 +84,8 @@ def test_the_precision_is_in_the_files_name(name: str, precision: str) -> None:
 
 
 def test_tensorrt_gets_one_shape_its_caches_and_fp16_only_for_fp16(spec: EngineSpec) -> None:
-    folder = cache_folder(spec)
-    name, options = tensorrt_provider(spec, 4, half=True, graph=True)
+    folder = cache_folder(spec, DIGEST)
+    name, options = tensorrt_provider(spec, DIGEST, 4, half=True, graph=True)
     assert name == TENSORRT_PROVIDER
     assert options == {
         "device_id": "1",
@@ -97,17 +100,16 @@ def test_tensorrt_gets_one_shape_its_caches_and_fp16_only_for_fp16(spec: EngineS
         "trt_timing_cache_path": str(folder),
     }
     assert (folder / "4").is_dir()
-    careful = tensorrt_provider(spec, 8, half=False, graph=False)[1]
+    careful = tensorrt_provider(spec, DIGEST, 8, half=False, graph=False)[1]
     assert (careful["trt_fp16_enable"], careful["trt_cuda_graph_enable"]) == ("0", "0")
     assert careful["trt_engine_cache_path"] != options["trt_engine_cache_path"]
 
 
 def test_engines_are_kept_beside_the_file_apart_for_other_weights_and_gpus(spec: EngineSpec) -> None:
-    first = cache_folder(spec)
+    first = cache_folder(spec, DIGEST)
     assert first.is_relative_to(spec.path.parent / "tensorrt")
-    assert cache_folder(replace(spec, device=replace(spec.device, name="NVIDIA L4"))) != first
-    spec.path.write_bytes(b"other weights, same graph")
-    assert cache_folder(spec) != first
+    assert cache_folder(replace(spec, device=replace(spec.device, name="NVIDIA L4")), DIGEST) != first
+    assert cache_folder(spec, "0" * 64) != first
 
 
 def test_engines_of_a_read_only_repository_are_kept_in_the_users_cache(
@@ -115,20 +117,19 @@ def test_engines_of_a_read_only_repository_are_kept_in_the_users_cache(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not (path == spec.path.parent and mode == os.W_OK))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert cache_folder(spec).is_relative_to(tmp_path / "cache" / "resnet-serving" / "tensorrt")
+    assert cache_folder(spec, DIGEST).is_relative_to(tmp_path / "cache" / "resnet-serving" / "tensorrt")
 
 
 def test_no_place_for_engines_is_an_engine_error(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     (spec.path.parent / "tensorrt").write_text("a file where the folder should be")
     with pytest.raises(EngineError, match="there is no place to keep TensorRT's engines"):
-        tensorrt_provider(spec, 4, half=True, graph=False)
+        tensorrt_provider(spec, DIGEST, 4, half=True, graph=False)
 
 
-def test_a_file_that_is_not_there_is_an_engine_error(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "preload_libraries", lambda: None)
+def test_a_file_that_is_not_there_is_an_engine_error(spec: EngineSpec) -> None:
     spec.path.unlink()
     with pytest.raises(EngineError, match=r"model\.fp16\.onnx: it cannot be read: No such file or directory"):
-        cuda.open_cuda(spec)
+        Compute(spec)
 
 
 class Recorder:
@@ -141,7 +142,7 @@ class Recorder:
         monkeypatch.setattr(cuda, "open_session", self._session)
         monkeypatch.setattr(cuda, "BoundSession", self._bind)
 
-    def _session(self, path: Path, providers: list[Provider], threads: int) -> str:
+    def _session(self, model: ModelBytes, providers: list[Provider], threads: int) -> str:
         self.asked.append([name for name, _ in providers])
         if CPU not in providers and self._refuses_whole:
             raise EngineError("nodes are assigned to the default CPU EP")
@@ -154,7 +155,7 @@ class Recorder:
 
 def test_no_node_may_be_left_to_the_cpu(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(monkeypatch, refuses_whole=False)
-    opener = CudaOpener(spec, "fp16")
+    opener = CudaOpener(spec, ModelBytes("m", b"", DIGEST), "fp16")
     assert str(opener.open(4, Tactic())) == "bound 4x32x24"
     opener.open(4, Tactic(tensorrt=True))
     assert recorder.asked == [[CUDA_PROVIDER], [TENSORRT_PROVIDER, CUDA_PROVIDER]]
@@ -164,7 +165,7 @@ def test_no_node_may_be_left_to_the_cpu(spec: EngineSpec, monkeypatch: pytest.Mo
 
 def test_where_some_must_be_it_is_said_once(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(monkeypatch, refuses_whole=True)
-    opener = CudaOpener(spec, "int8")
+    opener = CudaOpener(spec, ModelBytes("m", b"", DIGEST), "int8")
     opener.open(4, Tactic())
     opener.open(8, Tactic())
     assert recorder.asked == [[CUDA_PROVIDER], [CUDA_PROVIDER, CPU[0]], [CUDA_PROVIDER, CPU[0]]]

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,11 +138,16 @@ async def test_an_engine_that_dies_again_and_again_is_started_less_and_less_ofte
     now = asyncio.get_running_loop().time
     died: list[float] = []
     engine = ProcessEngine(spec, lambda: died.append(now()))
+
+    def note(back: asyncio.Event) -> None:
+        if engine.ready:
+            back.set()
+
     async with opened(engine):
         pauses = []
         for _ in range(3):
             back, pause = asyncio.Event(), engine.process.child.back_off
-            engine.watch(back.set)
+            engine.watch(partial(note, back))
             os.kill(engine.pid, signal.SIGKILL)
             await asyncio.wait_for(back.wait(), 30)
             assert now() - died[-1] >= pause

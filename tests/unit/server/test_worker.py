@@ -75,10 +75,11 @@ def test_a_channel_that_closes_gives_its_slots_back_and_the_engine_goes_on() -> 
 
 
 def test_a_gpu_that_has_failed_for_good_ends_the_process() -> None:
-    with channel_to(Failing("ONNX Runtime failed on 2 rows: CUDA failure 700: an illegal memory access")) as (ours, _, served):
+    with channel_to(Failing("ONNX Runtime failed on 2 rows: CUDA failure 700: an illegal memory access")) as (ours, slots, served):
         ours.send(messages.ORDER.pack(0, 1, False))
         with pytest.raises(EngineError, match="CUDA failure 700"):
             served.result(30)
+        assert slots.running == 0  # so that its owner sees that the batch was begun, and never runs it again
 
 
 def test_a_spec_crosses_the_border_whole() -> None:

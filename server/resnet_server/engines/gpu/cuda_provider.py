@@ -13,7 +13,7 @@ from resnet_server.engines.gpu.driver import load_driver
 from resnet_server.engines.gpu.tensorrt import tensorrt_obstacle, tensorrt_provider
 from resnet_server.engines.gpu.tuning import Change, Tactic
 from resnet_server.engines.gpu.tuning_cache import tuning_cache
-from resnet_server.engines.session import CPU, Provider, open_session
+from resnet_server.engines.session import CPU, ModelBytes, Provider, open_session
 from resnet_server.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -26,16 +26,13 @@ SEARCH_SECONDS, TENSORRT_SECONDS = 60.0, 600.0
 TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2, "int8": 1e-1}
 
 
-def open_cuda(spec: EngineSpec) -> BucketSessions:
-    """Open a session for every bucket of `spec` on its GPU; raise EngineError if it is not there, or refused."""
+def open_cuda(spec: EngineSpec, model: ModelBytes) -> BucketSessions:
+    """Open a session of `model` for every bucket of `spec` on its GPU; raise EngineError if it is not there, or refused."""
     preload_libraries()
     precision, tensorrt = precision_of(spec.path), not tensorrt_obstacle()
-    try:
-        memo = tuning_cache(spec)
-    except OSError as error:
-        raise EngineError(f"{spec.path.name}: it cannot be read: {error.strerror}") from None
+    memo = tuning_cache(spec, model.sha256)
     search = Search(changes(precision, tensorrt), TOLERANCES[precision], TENSORRT_SECONDS if tensorrt else SEARCH_SECONDS, memo)
-    return BucketSessions(spec.buckets, CudaOpener(spec, precision).open, search, page_locker(spec))
+    return BucketSessions(spec.buckets, CudaOpener(spec, model, precision).open, search, page_locker(spec))
 
 
 def precision_of(path: Path) -> str:
@@ -76,8 +73,9 @@ def cuda_provider(device_id: int, tactic: Tactic) -> Provider:
 class CudaOpener:
     """Opens one file in one bucket with a tactic, on the GPU as a whole where that is possible."""
 
-    def __init__(self, spec: EngineSpec, precision: str) -> None:
+    def __init__(self, spec: EngineSpec, model: ModelBytes, precision: str) -> None:
         self._spec = spec
+        self._model = model
         self._precision = precision
         self._whole = True
 
@@ -86,17 +84,17 @@ class CudaOpener:
         spec = self._spec
         providers = [cuda_provider(spec.device.id, tactic)]
         if tactic.tensorrt:
-            providers.insert(0, tensorrt_provider(spec, rows, half=self._precision == "fp16", graph=tactic.graph))
+            providers.insert(0, tensorrt_provider(spec, self._model.sha256, rows, half=self._precision == "fp16", graph=tactic.graph))
         return BoundSession(self._open(providers), rows, spec.height, spec.width, ("cuda", spec.device.id))
 
     def _open(self, providers: list[Provider]) -> object:
         spec = self._spec
         if not self._whole:
-            return open_session(spec.path, [*providers, CPU], spec.threads)
+            return open_session(self._model, [*providers, CPU], spec.threads)
         try:
-            return open_session(spec.path, providers, spec.threads)
+            return open_session(self._model, providers, spec.threads)
         except EngineError as error:
-            session = open_session(spec.path, [*providers, CPU], spec.threads)
+            session = open_session(self._model, [*providers, CPU], spec.threads)
             log.warning("%s: some nodes run on the CPU, because %s", spec.path.name, error)
             self._whole = False
             return session

@@ -39,7 +39,7 @@ def _preload_wheel() -> None:
                     return
 
 
-def tensorrt_provider(spec: EngineSpec, rows: int, half: bool, graph: bool) -> Provider:
+def tensorrt_provider(spec: EngineSpec, sha256: str, rows: int, half: bool, graph: bool) -> Provider:
     """The provider with its options, named as in ONNX Runtime's documentation of the TensorRT execution provider.
 
     The profile is one shape: a bucket has a session of its own. `half` allows fp16 kernels, `graph` replays a CUDA graph. Raises
@@ -47,7 +47,7 @@ def tensorrt_provider(spec: EngineSpec, rows: int, half: bool, graph: bool) -> P
     """
     shape = f"image:{rows}x{spec.height}x{spec.width}x3"
     try:
-        folder = cache_folder(spec)
+        folder = cache_folder(spec, sha256)
         engines = folder / str(rows)
         engines.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,11 +67,11 @@ def tensorrt_provider(spec: EngineSpec, rows: int, half: bool, graph: bool) -> P
     return TENSORRT_PROVIDER, options
 
 
-def cache_folder(spec: EngineSpec) -> Path:
+def cache_folder(spec: EngineSpec, sha256: str) -> Path:
     """Where the engines of a file are kept: beside it, or in the user's cache where its folder is read-only.
 
     ONNX Runtime names engines after the graph, neither after weights nor shapes (onnxruntime#6455, #32254), and an engine runs
     only on the GPU and the version it was built with: so the folder is named after file, GPU and version.
     """
     beside = spec.path.parent if os.access(spec.path.parent, os.W_OK) else user_cache()
-    return beside / "tensorrt" / fingerprint(spec)
+    return beside / "tensorrt" / fingerprint(spec, sha256)

@@ -1,6 +1,5 @@
 """What was found out about a file on a GPU, kept between starts: an engine that died comes back soon, and as it was certified."""
 
-import hashlib
 import json
 import logging
 import os
@@ -23,12 +22,10 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-serving"
 
 
-def fingerprint(spec: EngineSpec) -> str:
-    """The file's bytes, the GPU and ONNX Runtime's version, as a name for files; raise OSError if the file cannot be read."""
-    with spec.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:HEX_DIGITS]
+def fingerprint(spec: EngineSpec, sha256: str) -> str:
+    """The file's digest, the GPU and ONNX Runtime's version, as a name for files."""
     gpu = "".join(letter if letter.isalnum() else "-" for letter in spec.device.name) or "gpu"
-    return f"{digest}-{gpu}-{onnxruntime.__version__}"
+    return f"{sha256[:HEX_DIGITS]}-{gpu}-{onnxruntime.__version__}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,6 @@ class TuningCache:
             log.warning("tactics: %s cannot be written (%s); the next start searches again", self.path.parent, error.strerror)
 
 
-def tuning_cache(spec: EngineSpec) -> TuningCache:
+def tuning_cache(spec: EngineSpec, sha256: str) -> TuningCache:
     """The memo of a file's tactics up to `spec.max_rows` rows."""
-    return TuningCache(user_cache() / "tactics" / f"{fingerprint(spec)}-{spec.max_rows}.json")
+    return TuningCache(user_cache() / "tactics" / f"{fingerprint(spec, sha256)}-{spec.max_rows}.json")

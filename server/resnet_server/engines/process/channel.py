@@ -43,6 +43,8 @@ class EngineChannel:
         self._free = list(range(messages.DEPTH))
         self._orders: deque[_Order] = deque()
         self._changed: Callable[[], None] = lambda: None
+        self.on_hang: Callable[[], None] = lambda: None
+        """Called when a batch hangs; whoever owns the process ends it."""
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()  # of an order that is given while the socket is lost
@@ -55,6 +57,10 @@ class EngineChannel:
     def watch(self, changed: Callable[[], None]) -> None:
         """See `Engine.watch`."""
         self._changed = changed
+
+    def kill(self) -> None:
+        """See `Engine.kill`."""
+        self.on_hang()
 
     def connect(self, ours: socket.socket) -> None:
         """Use this end of a socket whose other end, and `memory`, the engine has."""

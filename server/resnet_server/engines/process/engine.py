@@ -7,17 +7,19 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from resnet_server.engines.api import EngineSpec
+from resnet_server.engines.api import Engine, EngineSpec
 from resnet_server.engines.process import messages
 from resnet_server.engines.process.channel import EngineChannel
 from resnet_server.engines.process.worker import encode
-from resnet_server.errors import EngineError
+from resnet_server.errors import EngineError, ServingError
 from resnet_server.processes.child import Child
 
 log = logging.getLogger(__name__)
+
+CERTIFY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,30 @@ class Plug:
 
 
 class EngineProcess:
-    """Starts the process, and again when it dies; gives a channel to everyone who is plugged in."""
+    """Starts the process, and again when it dies; gives a channel to everyone who is plugged in.
+
+    Once `certify` is set, a process that was started again gives channels to others only after that has found nothing wrong with the
+    engine; EngineError ends the process, and it is tried again.
+    """
 
     def __init__(self, spec: EngineSpec, on_restart: Callable[[], None] = lambda: None) -> None:
+        level = str(logging.getLogger().getEffectiveLevel())
+        self.spec = spec
+        self.child = Child("engine", ("resnet_server.engines.process.worker", encode(spec), level), socket.SOCK_SEQPACKET)
+        self.child.read, self.child.lost, self.child.died = self._receive, self._lost, self._died
+        self.certify: Callable[[Engine], Awaitable[None]] | None = None
         self.ready = False
-        self.child = Child("engine", ("resnet_server.engines.process.worker", encode(spec)), socket.SOCK_SEQPACKET)
-        self.child.read, self.child.died = self._receive, self._died
         self._on_restart = on_restart
         self._plugs: list[Plug] = []
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._check: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start the process and wait until every bucket is warm; raise EngineError if it cannot."""
-        self.child.start()
+        try:
+            self.child.start()
+        except OSError as error:
+            raise EngineError(f"the engine's process cannot be started: {error.strerror}") from None
         await self._opened
 
     def plug_in(self, plug: Plug) -> None:
@@ -54,26 +67,59 @@ class EngineProcess:
         """Give it no more channels."""
         self._plugs.remove(plug)
 
+    def kill(self) -> None:
+        """End the process, for a batch hangs in it; it starts again."""
+        log.error("engine: a batch hangs in process %d; ending it", self.child.pid)
+        self.child.kill()
+
     async def close(self) -> None:
         """End the process; what still runs is not waited for."""
-        self.ready = False
+        self._lost()
         await self.child.close()
 
     def _receive(self, owner: socket.socket) -> bool:
         message = owner.recv(messages.LONGEST)
         if message[:1] == messages.READY:
-            self.ready = True
-            for plug in self._plugs:
-                self._connect(plug)
-            self._settle(None)
+            if self.certify is None:
+                self._serve()
+            else:
+                self._check = asyncio.get_running_loop().create_task(self._serve_once_certified(self.certify))
         elif message:
             self._settle(EngineError(message[1:].decode(errors="replace")))
         return bool(message)
 
+    async def _serve_once_certified(self, certify: Callable[[Engine], Awaitable[None]]) -> None:
+        """Look at the engine over a channel that nobody else has."""
+        try:
+            channel = EngineChannel(self.spec)
+            try:
+                self._connect(Plug(channel.memory, channel.connect))
+                async with asyncio.timeout(CERTIFY_SECONDS):
+                    await certify(channel)
+            finally:
+                channel.close_channel()
+            self._serve()
+        except (ServingError, OSError, TimeoutError) as error:
+            log.error("engine: it does not serve after its restart: %s", error or f"the replay took more than {CERTIFY_SECONDS:g} s")
+            self.child.kill()
+
+    def _serve(self) -> None:
+        self.ready = True
+        for plug in self._plugs:
+            self._connect(plug)
+        self._settle(None)
+
     def _connect(self, plug: Plug) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, contextlib.suppress(OSError):  # if it has just died, the end of its socket is seen next, and the plug asked again
-            assert self.child.socket is not None  # noqa: S101  # only called while the process is up
+        """Without a descriptor to spare, the process is ended: it is tried again later, when there may be one."""
+        if self.child.socket is None:  # it has just died; the plug is asked again after the restart
+            return
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            log.error("engine: no channel to it: %s", error.strerror)
+            self.child.kill()
+            return
+        with theirs, contextlib.suppress(OSError):  # if it has just died, the end of its socket is seen next
             socket.send_fds(self.child.socket, [messages.CHANNEL], [theirs.fileno(), plug.memory])
         plug.connect(ours)
 
@@ -87,8 +133,13 @@ class EngineProcess:
         else:
             self._opened.set_exception(error)
 
-    def _died(self, status: int | None) -> bool:
+    def _lost(self) -> None:
         self.ready = False
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+
+    def _died(self, status: int) -> bool:
         if not self._opened.done():
             self._opened.set_exception(EngineError(f"the engine's process ended with status {status} before it was ready"))
         if self._opened.exception() is not None:
@@ -104,6 +155,7 @@ class ProcessEngine(EngineChannel):
         super().__init__(spec)
         self.process = EngineProcess(spec, on_restart)
         self.process.plug_in(Plug(self.memory, self.connect))
+        self.on_hang = self.process.kill
 
     @property
     def pid(self) -> int:

@@ -15,15 +15,17 @@ from resnet_server.engines.compute import Compute
 from resnet_server.engines.process import messages
 from resnet_server.engines.process.shared_slots import IDLE, SharedSlots
 from resnet_server.errors import ServingError
+from resnet_server.processes.logs import set_up_logging
 
 BEYOND_REPAIR = ("CUDA failure", "CUDA error")  # a CUDA context that has failed once fails for ever: only a new process helps
 
 
 def main() -> None:
-    """Arguments: the spec as JSON, and the descriptor of the owner's socket."""
+    """Arguments: the spec as JSON, the level of the log, and the descriptor of the owner's socket."""
     for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the server drains and then closes the socket
         signal.signal(name, signal.SIG_IGN)
-    text, descriptor = sys.argv[1:]
+    text, level, descriptor = sys.argv[1:]
+    set_up_logging(int(level))
     with socket.socket(fileno=int(descriptor)) as owner:
         try:
             spec = decode(text)
@@ -103,18 +105,18 @@ class Worker:
         slots.running = slot
         try:
             slots.logits[slot][:rows] = self._compute.run(slots.images[slot], rows, bool(alone))
-            return messages.DONE.pack(messages.ANSWER, slot, time.perf_counter() - started)
+            answer = messages.DONE.pack(messages.ANSWER, slot, time.perf_counter() - started)
         except Exception as error:  # the engine lives on: one batch failed
             if any(sign in str(error) for sign in BEYOND_REPAIR):
-                raise
-            return messages.FAILED.pack(messages.ERROR, slot) + str(error).encode()[: messages.LONGEST - messages.FAILED.size]
-        finally:
-            slots.running = IDLE
+                raise  # with the slot still marked as running: the batch was begun, and must not be run again
+            answer = messages.FAILED.pack(messages.ERROR, slot) + str(error).encode()[: messages.LONGEST - messages.FAILED.size]
+        slots.running = IDLE
+        return answer
 
 
 def encode(spec: EngineSpec) -> str:
     """The spec as JSON."""
-    values = {name: getattr(spec, name) for name in ("threads", "wide_threads", "max_rows", "height", "width", "classes")}
+    values = {name: getattr(spec, name) for name in ("threads", "wide_threads", "max_rows", "height", "width", "classes", "sha256")}
     return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device)})
 
 
