@@ -1,0 +1,1 @@
+"""resnet-serving on Ray Serve: behind its gRPC proxy (`proxied`), or placed by Ray and called directly (`placed`)."""
