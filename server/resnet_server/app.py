@@ -157,7 +157,7 @@ class App:
         engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
         settings = replace(self.settings, grpc_port=port.port, frontends=count, max_held_bytes=self.settings.max_held_bytes // count)
         shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
-        received = Handoff(logging.getLogger().level, settings, shared, tuple(self.registry.refused))
+        received = Handoff(0, logging.getLogger().level, settings, shared, tuple(self.registry.refused))
         front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)
         self._exit.push_async_callback(front_ends.close)
         metrics.front_end_memory.set_function(lambda: sum(resident_bytes(pid) for pid in front_ends.pids))

@@ -20,6 +20,7 @@ from resnet_server.batching.door import Door
 from resnet_server.batching.engine_pool import EnginePool, Instance
 from resnet_server.batching.row_queue import NORMAL, RowQueue, Ticket
 from resnet_server.batching.settlement import Settlement, tell
+from resnet_server.batching.tally import Alone, Tally
 from resnet_server.batching.waiter import Answer, LoopWaiter, Waiter
 from resnet_server.engines.api import Engine, Images
 from resnet_server.errors import DeadlineError, ModelUnavailableError, QueueFullError, ServingError
@@ -35,11 +36,13 @@ class Batcher:
         clock: Clock,
         admission: Admission | None = None,
         watchers: Watchers | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.limits = limits
         self._clock = clock
-        self._queue = RowQueue(limits.max_batch)
-        self._pool = EnginePool(engines, limits.grain, limits.max_batch)
+        tally = tally or Alone()
+        self._queue = RowQueue(limits.max_batch, tally)
+        self._pool = EnginePool(engines, limits.grain, limits.max_batch, tally)
         self._door = Door(limits, self._queue, self._pool, admission)
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()

@@ -130,7 +130,8 @@ class Dispatcher:
         return Batch(pieces, sum(piece.stop - piece.start for piece in pieces))
 
     def _start(self, instance: Instance, batch: Batch, now: float) -> None:
-        batch.alone = not self._queue.rows and not self._pool.running_rows and self._crowd < batch.rows + 1
+        others = self._queue.others_rows + self._pool.others_rows
+        batch.alone = not (self._queue.rows or self._pool.running_rows or others) and self._crowd < batch.rows + 1
         run = Run(batch, now)
         self._pool.begin(instance, run)
         self._given.add(batch)

@@ -26,7 +26,7 @@ class Door:
             raise ModelUnavailableError("the server is shutting down")
         promised = self._promise(rows, deadline, priority, now)
         if not self._queue.has_room(rows, priority, self._limits.max_queue):
-            text = f"the queue holds {self._queue.rows} rows of at most {self._limits.max_queue}; try again later"
+            text = f"the queue holds {self._queue.rows + self._queue.others_rows} rows of at most {self._limits.max_queue}; try again later"
             raise QueueFullError(text, self.retry_after(rows, priority))
         return promised
 
@@ -57,4 +57,4 @@ class Door:
         return now + self._admission.check(rows, deadline - now, backlog, (priority, rows > self._limits.max_batch), now)
 
     def _backlog(self, priority: int) -> Backlog:
-        return Backlog(self._queue.rows_before(priority), self._pool.running_rows, self._pool.engines)
+        return Backlog(self._queue.rows_before(priority), self._pool.running_rows + self._pool.others_rows, self._pool.engines)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from resnet_server.batching.batch import Batch
+from resnet_server.batching.tally import RUNNING, Tally
 from resnet_server.engines.api import Engine
 
 
@@ -38,9 +39,10 @@ class Instance:
 class EnginePool:
     """`grain` and `max_batch` are in rows: below a grain a batch is not worth an engine more while another one computes."""
 
-    def __init__(self, engines: Sequence[Engine], grain: int, max_batch: int) -> None:
+    def __init__(self, engines: Sequence[Engine], grain: int, max_batch: int, tally: Tally) -> None:
         self.instances = [Instance(engine, engine.ready) for engine in engines]
         self._grain, self._max_batch = grain, max_batch
+        self._tally = tally
         self.running_rows = 0  # at all engines, but for those that are suspected
 
     @property
@@ -51,7 +53,7 @@ class EnginePool:
     def begin(self, instance: Instance, run: Run) -> None:
         """An engine is given a batch."""
         instance.runs.append(run)
-        self.running_rows += run.batch.rows
+        self._count(run.batch.rows)
 
     def end(self, instance: Instance, run: Run, now: float) -> bool:
         """It has ended the batch; False if that had been given up before."""
@@ -59,7 +61,7 @@ class EnginePool:
             instance.suspected = False
             return False
         instance.runs.remove(run)
-        self.running_rows -= run.batch.rows
+        self._count(-run.batch.rows)
         if instance.runs:
             instance.runs[0].first_since = max(now, instance.runs[0].first_since)
         return True
@@ -69,7 +71,7 @@ class EnginePool:
         batches = [run.batch for run in instance.runs]
         instance.runs.clear()
         instance.suspected = True
-        self.running_rows -= sum(batch.rows for batch in batches)
+        self._count(-sum(batch.rows for batch in batches))
         return batches
 
     def clear(self) -> None:
@@ -95,6 +97,15 @@ class EnginePool:
         Of what still waits alone the share would become smaller with each batch: 8 rows would go as 4, 2, 1 and 1.
         """
         return self._between(-(-rows_here // (self._places() if instance.runs else self.engines)))
+
+    @property
+    def others_rows(self) -> int:
+        """Rows that other front ends have at the same engines."""
+        return self._tally.others(RUNNING)
+
+    def _count(self, rows: int) -> None:
+        self.running_rows += rows
+        self._tally.tell(RUNNING, self.running_rows)
 
     def _places(self) -> int:
         return sum(instance.engine.depth for instance in self.instances if instance.usable)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resnet_server.batching.tally import Tally
 from resnet_server.batching.waiter import Answer, Waiter
 from resnet_server.engines.api import Images, Logits
 
@@ -125,10 +126,14 @@ def _take_from(line: deque[Ticket], room: int, batch: list[Piece]) -> int:
 
 
 class RowQueue:
-    """Tickets that wait; `large` is the number of rows above which a request counts as large."""
+    """Tickets that wait; `large` is the number of rows above which a request counts as large.
 
-    def __init__(self, large: int) -> None:
+    Bounds are common to all front ends that share `tally`; order, share and eviction are within this one.
+    """
+
+    def __init__(self, large: int, tally: Tally) -> None:
         self._large = large
+        self._tally = tally
         self._levels = {priority: _Level() for priority in PRIORITIES}
         self._rows = dict.fromkeys(PRIORITIES, 0)
         self._passed = dict.fromkeys(PRIORITIES, 0)
@@ -141,7 +146,7 @@ class RowQueue:
 
     def rows_before(self, priority: int) -> int:
         """Rows that would run before a new ticket of `priority`."""
-        return sum(rows for level, rows in self._rows.items() if level <= priority)
+        return sum(rows + self._tally.others(level) for level, rows in self._rows.items() if level <= priority)
 
     @property
     def oldest(self) -> float:
@@ -172,14 +177,20 @@ class RowQueue:
     def has_room(self, rows: int, priority: int, most: int) -> bool:
         """Whether `rows` more fit into `most` if lower classes are evicted down to their reserve; a reserve is for its class alone."""
         reserve = most // RESERVE
-        lower = sum(min(count, reserve) for level, count in self._rows.items() if level > priority)
-        return self.rows_before(priority) + lower + rows <= most or (priority > HIGH and self._rows[priority] + rows <= reserve)
+        lower = sum(min(count + self._tally.others(level), reserve) for level, count in self._rows.items() if level > priority)
+        own = self._rows[priority] + self._tally.others(priority)
+        return self.rows_before(priority) + lower + rows <= most or (priority > HIGH and own + rows <= reserve)
+
+    @property
+    def others_rows(self) -> int:
+        """Rows that wait in other front ends."""
+        return sum(self._tally.others(level) for level in PRIORITIES)
 
     def evict(self, priority: int, most: int) -> list[Ticket]:
         """Remove the newest tickets of classes lower than `priority`, the lowest first, until at most `most` rows are left; return them."""
-        evicted = []
+        evicted, most_here = [], most - self.others_rows
         for level in reversed(PRIORITIES):
-            while level > priority and self.rows > most and self._rows[level] > most // RESERVE:
+            while level > priority and self.rows > most_here and self._rows[level] > most // RESERVE:
                 ticket = self._levels[level].pop_newest()
                 if ticket is None:
                     break
@@ -226,3 +237,4 @@ class RowQueue:
     def _count(self, priority: int, rows: int) -> None:
         self._rows[priority] += rows
         self.rows += rows
+        self._tally.tell(priority, self._rows[priority])

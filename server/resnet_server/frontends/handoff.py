@@ -1,13 +1,18 @@
 """What crosses the border between the server and a front end, pickled over a socket between our own processes.
 
-To the front end: a `Handoff`, with the memory of each engine's slots as descriptors; then `CONNECT` and an engine's number, with
-a socket, after each start of that engine; `SCRAPE`; and `DRAIN`. Back: `OPEN` once it listens, and `METRICS` for each `SCRAPE`.
+To the front end: a `Handoff`, with the memory of the tally and of each engine's slots as descriptors; then `CONNECT` with an engine's
+number and how often it was started, and a socket, after each start of that engine; `SCRAPE`; and `DRAIN`. Back: `OPEN` once it listens;
+`METRICS` for each `SCRAPE`, every second, and when it has drained; and `HUNG` with the two numbers of an engine in which a batch hangs.
 """
 
+import asyncio
+import contextlib
+import os
 import pickle
 import socket
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +21,18 @@ from resnet_server.models.registry import Refused
 from resnet_server.models.served_model import ModelInfo
 from resnet_server.settings import Settings
 
-CONNECT, SCRAPE, DRAIN, OPEN, METRICS, FAILED = "connect", "scrape", "drain", "open", "metrics", "failed"
+CONNECT, SCRAPE, DRAIN, OPEN, METRICS, FAILED, HUNG = "connect", "scrape", "drain", "open", "metrics", "failed", "hung"
 PATIENCE_SECONDS = 10.0
-"""For the rest of a message; event loops make sockets non-blocking, and half a message must not be lost for that."""
+"""For the rest of a message, on the front end's side; event loops make sockets non-blocking, and half a message must not be lost."""
 MOST_DESCRIPTORS = 200  # SCM_MAX_FD is 253
-_LENGTH = struct.Struct("<Q")
+_HEAD = struct.Struct("<QI")
 
 
 @dataclass(frozen=True)
 class Handoff:
-    """All that a front end needs: settings with the port, and the models with the specs of their engines."""
+    """All that a front end needs: its number, settings with the port, and the models with the specs of their engines."""
 
+    number: int
     log_level: int
     settings: Settings
     models: tuple[tuple[ModelInfo, tuple[EngineSpec, ...]], ...]
@@ -35,18 +41,16 @@ class Handoff:
 
 def send(channel: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> None:
     """Send one message; blocks while the other side does not read."""
-    data = pickle.dumps(message)
-    groups = [descriptors[i : i + MOST_DESCRIPTORS] for i in range(0, len(descriptors), MOST_DESCRIPTORS)] or [()]
-    channel.sendall(_LENGTH.pack(len(data)) + struct.pack("<I", len(groups)))
-    for group in groups:
-        socket.send_fds(channel, [b"D"], list(group))
-    channel.sendall(data)
+    for data, group in _pieces(message, descriptors):
+        if group is None:
+            channel.sendall(data)
+        else:
+            socket.send_fds(channel, [data], group)
 
 
 def receive(channel: socket.socket) -> tuple[Any, list[int]]:
     """Wait for one message and its descriptors; raises EOFError at the end."""
-    head = _exactly(channel, _LENGTH.size + 4)
-    (length,), (groups,) = _LENGTH.unpack(head[: _LENGTH.size]), struct.unpack("<I", head[_LENGTH.size :])
+    length, groups = _HEAD.unpack(_exactly(channel, _HEAD.size))
     descriptors: list[int] = []
     for _ in range(groups):
         data, found, _, _ = socket.recv_fds(channel, 1, MOST_DESCRIPTORS)
@@ -54,6 +58,95 @@ def receive(channel: socket.socket) -> tuple[Any, list[int]]:
             raise EOFError
         descriptors += found
     return pickle.loads(_exactly(channel, length)), descriptors  # noqa: S301  # from our own process
+
+
+class Inbox:
+    """Messages without descriptors from a socket that does not block; what has come of the next one is kept."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def read(self, channel: socket.socket) -> Iterator[Any]:
+        """The messages that are whole now; raises EOFError at the end and BlockingIOError where nothing has come."""
+        part = channel.recv(1 << 20)
+        if not part:
+            raise EOFError
+        self._data += part
+        while len(self._data) >= _HEAD.size:
+            length, groups = _HEAD.unpack_from(self._data)
+            begin = _HEAD.size + groups
+            if len(self._data) < begin + length:
+                return
+            message = pickle.loads(self._data[begin : begin + length])  # noqa: S301  # from our own process
+            del self._data[: begin + length]
+            yield message
+
+
+class Outbox:
+    """Messages to a process that may have been stopped: what it does not take now waits, and the event loop goes on."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._pieces: deque[tuple[bytes, list[int] | None]] = deque()
+        self._waits = False
+
+    def __len__(self) -> int:
+        """Pieces of messages that wait."""
+        return len(self._pieces)
+
+    def post(self, message: Any, descriptors: Sequence[int] = ()) -> None:
+        """Send a message as soon as there is room for it; `descriptors` may be closed at once."""
+        self._pieces += _pieces(message, [os.dup(descriptor) for descriptor in descriptors])
+        self._flush()
+
+    def close(self) -> None:
+        """Forget what waits; to be called before the socket is closed."""
+        if self._waits:
+            self._loop.remove_writer(self._channel.fileno())
+            self._waits = False
+        for _, group in self._pieces:
+            _close_all(group)
+        self._pieces.clear()
+
+    def _flush(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._pieces:
+                data, group = self._pieces[0]
+                try:
+                    sent = self._channel.send(data) if group is None else socket.send_fds(self._channel, [data], group)
+                except BlockingIOError:
+                    raise
+                except OSError:  # it has died, which is noticed by the end of its socket
+                    self.close()
+                    return
+                self._pieces.popleft()
+                _close_all(group)
+                if sent < len(data):
+                    self._pieces.appendleft((data[sent:], None))
+        self._wait_if(bool(self._pieces))
+
+    def _wait_if(self, more: bool) -> None:
+        if more and not self._waits:
+            self._loop.add_writer(self._channel.fileno(), self._flush)
+        elif self._waits and not more:
+            self._loop.remove_writer(self._channel.fileno())
+        self._waits = more
+
+
+def _close_all(descriptors: list[int] | None) -> None:
+    for descriptor in descriptors or ():
+        os.close(descriptor)
+
+
+def _pieces(message: Any, descriptors: Sequence[int]) -> Iterator[tuple[bytes, list[int] | None]]:
+    """The head, one byte with each group of descriptors, and the message; only those bytes have a group."""
+    data = pickle.dumps(message)
+    groups = [list(descriptors[i : i + MOST_DESCRIPTORS]) for i in range(0, len(descriptors), MOST_DESCRIPTORS)]
+    yield _HEAD.pack(len(data), len(groups)), None
+    for group in groups:
+        yield b"D", group
+    yield data, None
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Starts front ends, hands them the engines, asks them for their metrics, and starts those again that die."""
+"""Starts front ends, hands them the engines, asks them for their metrics, and starts those again that die or hang."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from prometheus_client import Metric
 
@@ -15,7 +17,8 @@ from resnet_server.engines.process.engine import Plug, ProcessEngine
 from resnet_server.engines.process.shared_slots import allocate
 from resnet_server.errors import StartError
 from resnet_server.frontends import handoff
-from resnet_server.frontends.handoff import Handoff
+from resnet_server.frontends.handoff import Handoff, Inbox, Outbox
+from resnet_server.frontends.shared_tally import TallyMemory, allocate_tally
 from resnet_server.metrics.merged_scrape import lasting, merge
 from resnet_server.processes.child import Child
 from resnet_server.settings import ENDING_SECONDS
@@ -24,24 +27,30 @@ log = logging.getLogger(__name__)
 
 SCRAPE_SECONDS = 2.0
 OPEN_SECONDS = 60.0
+LOOK_SECONDS, SILENT_LOOKS = 1.0, 6
+"""A front end says what it counted every second; one that has said nothing at so many looks hangs."""
 
 
 class _FrontEnd:
-    """The server's half of one front end."""
+    """The server's half of one front end; `tally` is the descriptor of the counts that all have in common."""
 
-    def __init__(self, received: Handoff, engines: Sequence[ProcessEngine], on_restart: Callable[[], None]) -> None:
+    def __init__(self, received: Handoff, engines: Sequence[ProcessEngine], tally: int, on_restart: Callable[[], None]) -> None:
         self._handoff = received
         self._engines = engines
+        self._tally = tally
         self._on_restart = on_restart
         self._plugs: list[Plug] = []
         self._loop = asyncio.get_running_loop()
-        self._asked: list[asyncio.Future[None]] = []
+        self._asked: asyncio.Future[None] | None = None
         self._retired: list[Metric] = []
         self._draining = False
+        self._inbox = Inbox()
+        self._outbox: Outbox | None = None
+        self._silent = 0
         self.latest: list[Metric] = []
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.child = Child("front end", ("resnet_server.frontends.process",), socket.SOCK_STREAM)
-        self.child.started, self.child.read, self.child.died = self._give, self._receive, self._died
+        self.child.started, self.child.read, self.child.lost, self.child.died = self._give, self._receive, self._lost, self._died
 
     @property
     def families(self) -> list[Metric]:
@@ -50,56 +59,71 @@ class _FrontEnd:
 
     async def scrape(self) -> None:
         """Bring `families` up to date; what does not answer in time stays as it was."""
-        if self.child.socket is None or not self.opened.done() or self._draining:
+        if self._outbox is None or not self.opened.done() or self._draining:
             return
-        asked = self._loop.create_future()
-        self._asked.append(asked)
-        with contextlib.suppress(OSError, TimeoutError):
-            handoff.send(self.child.socket, (handoff.SCRAPE, None))
-            await asyncio.wait_for(asked, SCRAPE_SECONDS)
+        if self._asked is None:  # else somebody has asked already, and is not answered yet
+            self._asked = self._loop.create_future()
+            self._outbox.post((handoff.SCRAPE, None))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._asked), SCRAPE_SECONDS)
+
+    def look(self) -> None:
+        """End a process that says nothing any more; called every LOOK_SECONDS."""
+        if self._outbox is None or not self.opened.done() or self._draining:
+            return
+        self._silent += 1
+        if self._silent > SILENT_LOOKS:
+            log.error("front end: process %d has said nothing for %g s; ending it", self.child.pid, SILENT_LOOKS * LOOK_SECONDS)
+            self._silent = 0
+            self.child.kill()
 
     async def close(self) -> None:
-        """Let it answer what it has taken, and end it."""
-        await self.scrape()
+        """Let it answer what it has taken and say what it counted, and end it."""
         self._draining = True
-        if self.child.socket is not None:
-            with contextlib.suppress(OSError):
-                handoff.send(self.child.socket, (handoff.DRAIN, None))
+        if self._outbox is not None:
+            self._outbox.post((handoff.DRAIN, None))
         await self.child.close(self._handoff.settings.answer_seconds + ENDING_SECONDS / 3)
-        self._unplug()
+        self._lost()
 
     def _give(self, channel: socket.socket) -> None:
-        """Hand over: first everything about the models, then a channel to each engine that is up."""
-        channel.settimeout(handoff.PATIENCE_SECONDS)
-        memories = [allocate(engine.spec, messages.DEPTH) for engine in self._engines]
-        with contextlib.suppress(OSError):  # one that died at once is noticed by its socket's end
-            handoff.send(channel, self._handoff, memories)
-        for number, (engine, memory) in enumerate(zip(self._engines, memories, strict=True)):
-            plug = Plug(memory, partial(self._connect, number))
-            self._plugs.append(plug)
+        """Hand over: first everything about the models, then a channel to each engine that is up. OSError: no memory for it."""
+        self._inbox, self._outbox, self._silent = Inbox(), Outbox(channel), 0
+        for number, engine in enumerate(self._engines):
+            self._plugs.append(Plug(allocate(engine.spec, messages.DEPTH), partial(self._connect, number)))
+        TallyMemory(self._tally, self._handoff.settings.frontends or 1).forget(self._handoff.number)
+        self._outbox.post(self._handoff, [self._tally, *(plug.memory for plug in self._plugs)])
+        for engine, plug in zip(self._engines, self._plugs, strict=True):
             engine.process.plug_in(plug)
 
     def _connect(self, number: int, channel: socket.socket) -> None:
-        with channel, contextlib.suppress(OSError):
-            if self.child.socket is not None:
-                handoff.send(self.child.socket, (handoff.CONNECT, number), [channel.fileno()])
+        with channel:
+            if self._outbox is not None:
+                self._outbox.post((handoff.CONNECT, (number, self._engines[number].process.starts)), [channel.fileno()])
 
     def _receive(self, channel: socket.socket) -> bool:
-        (kind, value), _ = handoff.receive(channel)
+        for kind, value in self._inbox.read(channel):
+            self._take(kind, value)
+        return True
+
+    def _take(self, kind: str, value: Any) -> None:
         if kind == handoff.OPEN and not self.opened.done():
             self.opened.set_result(None)
         elif kind == handoff.FAILED and not self.opened.done():
             self.opened.set_exception(StartError(value))
+        elif kind == handoff.HUNG:
+            number, start = value
+            if self._engines[number].process.starts == start:  # else it has been started again since
+                self._engines[number].process.kill()
         elif kind == handoff.METRICS:
-            self.latest = value
-            for asked in self._asked:
-                if not asked.done():
-                    asked.set_result(None)
-            self._asked.clear()
-        return True
+            self.latest, self._silent = value, 0
+            self._answer_scrape()
 
-    def _died(self, status: int | None) -> bool:
-        self._unplug()
+    def _answer_scrape(self) -> None:
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
+        self._asked = None
+
+    def _died(self, status: int) -> bool:
         self._retired, self.latest = merge([*self._retired, *lasting(self.latest)]), []
         if not self.opened.done():
             self.opened.set_exception(StartError(f"a front end ended with status {status} before it listened"))
@@ -108,19 +132,26 @@ class _FrontEnd:
         self._on_restart()
         return True
 
-    def _unplug(self) -> None:
+    def _lost(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
+        self._answer_scrape()
         for engine, plug in zip(self._engines, self._plugs, strict=False):
             engine.process.unplug(plug)
             os.close(plug.memory)
         self._plugs.clear()
+        TallyMemory(self._tally, self._handoff.settings.frontends or 1).forget(self._handoff.number)
 
 
 class FrontEnds:
     """All front ends of one server."""
 
     def __init__(self, count: int, received: Handoff, engines: Sequence[ProcessEngine], on_restart: Callable[[], None]) -> None:
-        self._all = [_FrontEnd(received, engines, on_restart) for _ in range(count)]
+        self._tally = allocate_tally(count, len(received.models))
+        self._all = [_FrontEnd(replace(received, number=number), engines, self._tally, on_restart) for number in range(count)]
         self._loop = asyncio.get_running_loop()
+        self._looking: asyncio.TimerHandle | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -129,14 +160,23 @@ class FrontEnds:
 
     async def open(self) -> None:
         """Start all and wait until they listen; raise StartError if one cannot."""
-        for front_end in self._all:
-            front_end.child.start()
-        async with asyncio.timeout(OPEN_SECONDS):
-            await asyncio.gather(*(front_end.opened for front_end in self._all))
+        try:
+            for front_end in self._all:
+                front_end.child.start()
+            async with asyncio.timeout(OPEN_SECONDS):
+                await asyncio.gather(*(front_end.opened for front_end in self._all))
+        except OSError as error:  # TimeoutError is one
+            slow = isinstance(error, TimeoutError)
+            why = f"did not listen within {OPEN_SECONDS:g} s" if slow else f"cannot be started: {error.strerror}"
+            raise StartError(f"frontends: a front end {why}") from None
+        self._look()
 
     async def close(self) -> None:
         """Drain and end all."""
+        if self._looking is not None:
+            self._looking.cancel()
         await asyncio.gather(*(front_end.close() for front_end in self._all))
+        os.close(self._tally)
 
     def families(self) -> list[Metric]:
         """The metrics of all, up to date; call from another thread than the event loop's."""
@@ -146,3 +186,8 @@ class FrontEnds:
 
     async def _scrape(self) -> None:
         await asyncio.gather(*(front_end.scrape() for front_end in self._all))
+
+    def _look(self) -> None:
+        for front_end in self._all:
+            front_end.look()
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)

@@ -12,6 +12,7 @@ from resnet_server.batching.batch import BatchReport, Limits, Watchers
 from resnet_server.batching.batcher import Batcher
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.row_queue import NORMAL
+from resnet_server.batching.tally import Tally
 from resnet_server.batching.waiter import Answer
 from resnet_server.engines.api import CPU_PROVIDER, Engine, Images
 from resnet_server.metrics.metrics import Metrics
@@ -94,13 +95,13 @@ class ServedModel:
         return await self.batcher.submit(rows, deadline, priority)
 
 
-def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, metrics: Metrics) -> ServedModel:
-    """Put a batcher in front of warm engines."""
+def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, metrics: Metrics, tally: Tally | None = None) -> ServedModel:
+    """Put a batcher in front of warm engines; `tally` is what front ends of the same engines count in common."""
     plan = info.plan
     grain = plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
-    limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain)
+    limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain, settings.frontends or 1)
     admission = Admission(CostModel(plan.fixed, plan.per_row, bool(plan.wide_threads)), plan.batch)
-    batcher = Batcher(engines, limits, LoopClock(), admission, watchers(info.key, metrics))
+    batcher = Batcher(engines, limits, LoopClock(), admission, watchers(info.key, metrics), tally)
     metrics.queue_rows.labels(*info.key).set_function(lambda: batcher.queued_rows)
     return ServedModel(info, batcher)
 

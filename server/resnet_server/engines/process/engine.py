@@ -44,6 +44,7 @@ class EngineProcess:
         self.child.read, self.child.lost, self.child.died = self._receive, self._lost, self._died
         self.certify: Callable[[Engine], Awaitable[None]] | None = None
         self.ready = False
+        self.starts = 0
         self._on_restart = on_restart
         self._plugs: list[Plug] = []
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -105,7 +106,8 @@ class EngineProcess:
 
     def _serve(self) -> None:
         self.ready = True
-        for plug in self._plugs:
+        self.starts += 1
+        for plug in tuple(self._plugs):
             self._connect(plug)
         self._settle(None)
 
