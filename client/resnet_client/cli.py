@@ -105,7 +105,7 @@ def classify(client: Client, images: tuple[Path, ...], form: str | None, quiet: 
     if found.skipped and not quiet:
         errors.print(found.note())
     failed: list[Outcome] = []
-    with _progress(len(found.images), errors, quiet) as progress:
+    with _progress(len(found.images), errors, quiet or (form is not None and sys.stdout.isatty())) as progress:
         outcomes = _watched(client.classify_stream(found.images, **asked), progress, len(found.images), failed)
         {"json": show.as_json, "csv": show.as_csv}.get(form or "", show.as_table)(outcomes)
     for outcome in failed:
@@ -118,7 +118,8 @@ def classify(client: Client, images: tuple[Path, ...], form: str | None, quiet: 
 
 def _progress(count: int, errors: Console, quiet: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=errors, transient=True, disable=quiet or count < PROGRESS_FROM or not errors.is_terminal)
+    disable = quiet or count < PROGRESS_FROM or not errors.is_terminal
+    return Progress(*columns, console=errors, transient=True, disable=disable, redirect_stdout=False)  # answers go where they were sent
 
 
 def _watched(outcomes: Iterator[Outcome], progress: Progress, total: int, failed: list[Outcome]) -> Iterator[Outcome]:
@@ -128,6 +129,7 @@ def _watched(outcomes: Iterator[Outcome], progress: Progress, total: int, failed
         if outcome.error is not None:
             failed.append(outcome)
         yield outcome
+    progress.stop()  # before a table is printed over it
 
 
 @main.command()

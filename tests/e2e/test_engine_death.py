@@ -5,13 +5,17 @@ import os
 import random
 import signal
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from processes import engines_of, wait_for_end
-from resnet_client import AsyncClient, ClientError
+from resnet_client import AsyncClient, messages
+from resnet_client.messages import Asked, infer_request
 from resnet_models.sample import load_sample
+from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from resnet_proto.trailers import COMPUTED, MAYBE
 from serving import RunningServer, running_server
 
 KILL_AFTER = (100, 200, 300)  # answers
@@ -20,9 +24,11 @@ CALLERS = 12
 
 
 async def test_engines_killed_under_load_cost_their_batch_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+    """Asked without a client that tries again: each call that an engine's death costs is seen, and the server counts the same."""
     images = load_sample().images[:64]
     with running_server(repository, tmp_path / "log", "--engines", "2", "--threads", "1") as server:
-        async with AsyncClient(server.url) as client:
+        async with AsyncClient(server.url) as client, grpc.aio.insecure_channel(server.url) as channel:
+            stub = GRPCInferenceServiceStub(channel)
             expected = await client.infer(images)
             answered, failures, kills = 0, 0, 0
 
@@ -37,11 +43,14 @@ async def test_engines_killed_under_load_cost_their_batch_and_nothing_else(repos
                 while answered < ENOUGH:
                     start, count = rng.randrange(56), rng.choice((1, 1, 3, 8))
                     try:
-                        logits = await client.infer(images[start : start + count])
-                    except ClientError as error:
-                        assert error.status is grpc.StatusCode.UNAVAILABLE, error
+                        answer = await stub.ModelInfer(infer_request(images[start : start + count], Asked()))
+                    except grpc.aio.AioRpcError as error:
+                        assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+                        trailers: Any = error.trailing_metadata()  # the stubs know it not as pairs
+                        assert (COMPUTED, MAYBE) in tuple(trailers)
                         failures += 1
                     else:
+                        logits = messages.logits(answer, count)
                         np.testing.assert_allclose(logits, expected[start : start + count], atol=1e-3)
                         answered += 1
                         if answered in KILL_AFTER:
@@ -51,6 +60,8 @@ async def test_engines_killed_under_load_cost_their_batch_and_nothing_else(repos
             assert kills == len(KILL_AFTER)
             assert failures <= kills * CALLERS  # at most a running batch each
             np.testing.assert_allclose(await client.infer(images), expected, atol=1e-3)
+        died = [float(line.split()[-1]) for line in scrape(server) if line.startswith("resnet_rejects_total") and "engine_died" in line]
+        assert sum(died) == failures
         assert f"{kills}.0" in "".join(line for line in scrape(server) if line.startswith("resnet_engine_restarts_total"))
         assert server.terminate() == 0
 

@@ -1,8 +1,13 @@
 """`resnet-client` in this process, against a server without a model."""
 
+import contextlib
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +72,30 @@ def test_csv_has_a_line_for_each_label(server: FakeServer, folder: Path) -> None
 def test_every_image_right_is_status_0_and_a_quiet_standard_error(server: FakeServer, folder: Path) -> None:
     result = run("classify", folder / "00.png", folder / "01.png", "--url", f"http://{server.url}/")
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def all_of(terminal: int) -> Iterator[bytes]:
+    with contextlib.suppress(OSError):  # how a terminal says that its last writer has gone
+        while data := os.read(terminal, 1 << 16):
+            yield data
+
+
+def test_a_terminal_shows_a_bar_and_the_answers_go_to_their_file(server: FakeServer, folder: Path) -> None:
+    master, terminal = os.openpty()
+    shown: list[bytes] = []
+    reader = threading.Thread(target=lambda: shown.extend(all_of(master)))  # a terminal that nobody reads holds its writer up
+    reader.start()
+    command = [sys.executable, "-m", "resnet_client", "classify", str(folder), "--url", server.url, "--json"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, check=False, timeout=120, env=os.environ | {"TERM": "xterm"})
+    os.close(terminal)
+    reader.join()
+    os.close(master)
+    text = b"".join(shown).decode()
+    assert result.returncode == 1
+    assert len(json.loads(result.stdout)) == 100
+    assert "classify" in text
+    assert "/100" in text
+    assert "1 of 100 images failed" in text
 
 
 @pytest.mark.parametrize(

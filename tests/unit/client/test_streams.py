@@ -23,6 +23,8 @@ from resnet_client.jobs import CLASSIFY_ROWS
 from resnet_client.testing import FakeServer, RefusedImageError
 
 NUMBER_70 = 70
+HOUR = 3600.0
+"""Calls that nobody cancels are waited for longer than any test may take."""
 
 
 def by_content(image: bytes) -> list[float]:
@@ -124,17 +126,11 @@ def counted(pulled: list[int]) -> Iterator[bytes]:
 
 def test_a_stream_without_end_is_read_a_window_ahead_and_no_further(server: FakeServer) -> None:
     pulled: list[int] = []
-    with Client(server.url, window=3) as client, server.held():
-        stream = client.classify_stream(counted(pulled))
-        reader = threading.Thread(target=lambda: next(stream))
-        reader.start()
-        server.wait_for(4)  # ListModels, and a window of calls
-        server._open.set()
-        reader.join()
-        server._open.clear()
-        stream.close()  # with calls held: they are cancelled, nothing waits for them
+    with Client(server.url, window=3) as client:
+        stream = client.classify_stream(counted(pulled), timeout=HOUR)
+        assert next(stream).index == 0
+        stream.close()
     assert 3 * CLASSIFY_ROWS < len(pulled) <= 4 * CLASSIFY_ROWS + 2
-    assert len([call for call in server.calls if call.method == "Classify"]) <= 4
 
 
 async def test_an_asynchronous_stream_is_read_a_window_ahead_and_can_be_left(server: FakeServer) -> None:
@@ -160,7 +156,7 @@ def test_the_first_failure_is_raised_while_earlier_calls_still_run(kind: str, se
     images = [b"bad" if index == 40 else str(index).encode() for index in range(64)]
     try:
         with pytest.raises(InvalidInputError, match=r"images\[40\]"):
-            ask(kind, server.url, "classify", images)
+            ask(kind, server.url, "classify", images, timeout=HOUR)
     finally:
         with_40.set()
 
@@ -192,12 +188,18 @@ def test_a_row_limit_that_shrank_is_learned(method: str, kind: str, fake: FakeSe
     assert len(ask(kind, fake.url, method, given)) == 40
     rows = [len(c.request.images) if method == "classify" else c.request.inputs[0].shape[0] for c in fake.calls if c.method != "ListModels"]
     assert sum(count for count in rows if count <= 5) == 40
-    before = len(fake.calls)
-    with Client(fake.url) as client:
-        for _ in range(2):
-            getattr(client, method)(given)
-    again = [call.method for call in fake.calls[before:]]
-    assert again.count("ListModels") == 1, "what was learned is kept"
+
+
+@pytest.mark.parametrize("method", ["classify", "infer"])
+def test_a_row_limit_that_was_learned_is_kept(method: str, fake: FakeServer) -> None:
+    given: Any = [bytes([n]) for n in range(1, 41)] if method == "classify" else np.arange(40 * 3, dtype=np.uint8).reshape(40, 1, 1, 3)
+    with Client(fake.url, window=1) as client:
+        getattr(client, method)(given)
+        fake.max_batch_rows = 5
+        getattr(client, method)(given)
+        before = len(fake.calls)
+        getattr(client, method)(given)
+    assert [call.method for call in fake.calls[before:]] == [fake.calls[-1].method] * 8
 
 
 def test_a_model_that_is_not_ready_at_first_is_asked_for_again(fake: FakeServer) -> None:
