@@ -55,7 +55,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         if stop.is_set():
             log.info("stopping before the models are loaded")
             return
-        announce(f"resnet-server: listening on grpc={app.grpc_address} metrics={written(bare(settings.metrics_at), app.metrics_port)}")
+        announce(f"resnet-server: listening on {app.addresses}")
         await stopping
         log.info("stopping: everything ends within %g s", settings.drain_seconds)
     finally:
@@ -79,7 +79,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry = Registry()
-        self.grpc_port = 0
+        self.grpc_port = self.http_port = 0
         self.metrics_port = 0
         self._front_ends: FrontEnds | None = None
         self._loaded: list[Loaded] = []
@@ -89,6 +89,13 @@ class App:
     def grpc_address(self) -> str:
         """Where calls are answered, as people write it."""
         return written(self.settings.host, self.grpc_port)
+
+    @property
+    def addresses(self) -> str:
+        """Of everything that listens, in one line."""
+        settings = self.settings
+        http = f" http={written(bare(settings.host), self.http_port)}" if settings.http_port is not None else ""
+        return f"grpc={self.grpc_address} metrics={written(bare(settings.metrics_at), self.metrics_port)}{http}"
 
     async def close(self) -> None:
         """Stop what has been started."""
@@ -141,7 +148,7 @@ class App:
     async def _serve_here(self, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in this process."""
         listener = Listener(self.settings, self.registry, metrics)
-        self.grpc_port = listener.port
+        self.grpc_port, self.http_port = listener.port, listener.http_port
         await listener.start()
         self._exit.push_async_callback(listener.close, self.settings.answer_seconds)
         for loaded in await self._load(loader, metrics, found):
@@ -150,12 +157,14 @@ class App:
 
     async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in `count` processes that share the port and the engines."""
-        port = SharedPort(self.settings.host, self.settings.grpc_port)
-        self._exit.callback(port.close)
-        self.grpc_port = port.port
+        self.grpc_port = self._share("grpc-port", self.settings.grpc_port)
+        http_port = None
+        if self.settings.http_port is not None:
+            http_port = self.http_port = self._share("http-port", self.settings.http_port)
         models = await self._load(loader, metrics, found)
         engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
-        settings = replace(self.settings, grpc_port=port.port, frontends=count, max_held_bytes=self.settings.max_held_bytes // count)
+        settings = replace(self.settings, grpc_port=self.grpc_port, http_port=http_port, frontends=count)
+        settings = replace(settings, max_held_bytes=settings.max_held_bytes // count)
         shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
         received = Handoff(0, logging.getLogger().level, settings, shared, tuple(self.registry.refused))
         front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)
@@ -163,7 +172,13 @@ class App:
         metrics.front_end_memory.set_function(lambda: sum(resident_bytes(pid) for pid in front_ends.pids))
         await front_ends.open()
         self._front_ends = front_ends
-        log.info("%d front ends share port %d and %d engines", count, port.port, len(engines))
+        log.info("%d front ends share port %d and %d engines", count, self.grpc_port, len(engines))
+
+    def _share(self, name: str, port: int) -> int:
+        """Hold a port for front ends; return its number."""
+        shared = SharedPort(self.settings.host, port, name)
+        self._exit.callback(shared.close)
+        return shared.port
 
     async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> list[Loaded]:
         for published in found:

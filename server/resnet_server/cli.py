@@ -67,6 +67,16 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class OptionalPort(click.ParamType[int | None]):
+    """A port, or `off`."""
+
+    name = "PORT|off"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Parse, or fail with what was expected."""
+        return None if value is None or value == "off" else int(PORT.convert(str(value), param, ctx))  # type: ignore[arg-type]  # its stubs want the number
+
+
 class GpuNumbers(click.ParamType[tuple[int, ...]]):
     """Different whole numbers, separated by commas."""
 
@@ -130,6 +140,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--host", default=DEFAULTS.host, help="Address to listen on: a name, IPv4, IPv6, or unix:/path for a Unix socket.")
 @option("--metrics-host", default="", help="Address of the metrics  [default: that of --host; of a Unix socket 127.0.0.1]")
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
+@option("--http-port", type=OptionalPort(), default="8000", help="REST and the page. 0: any free port; off: none.")
 @option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
 @HOW
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")

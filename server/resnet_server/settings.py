@@ -16,6 +16,7 @@ class Settings:
     host: str = "0.0.0.0"  # noqa: S104  # a server in a container is reached from outside it
     metrics_host: str = ""
     grpc_port: int = 8001
+    http_port: int | None = 8000
     metrics_port: int = 8002
     device: str = "auto"
     devices: tuple[int, ...] = ()

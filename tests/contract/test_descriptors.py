@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 from resnet_proto import open_inference_pb2
 from resnet_proto.pool import POOL
 from serving import RunningServer
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 # In the protocol's own file, but not in Triton's copy of it.
 NOT_TRITONS = {"inference.ModelMetadataResponse": {"properties"}, "inference.ModelMetadataResponse.PropertiesEntry": {"key", "value"}}
@@ -43,7 +43,7 @@ def services(file: FileDescriptor) -> dict[str, dict[str, Any]]:
 def test_every_message_field_and_method_is_the_protocols() -> None:
     ours, theirs = open_inference_pb2.DESCRIPTOR, service_pb2.DESCRIPTOR
     assert ours.pool is POOL is not theirs.pool
-    our_messages, their_messages = messages(ours), messages(theirs)
+    our_messages, their_messages = messages(ours), messages(theirs) | messages(model_config_pb2.DESCRIPTOR)
     assert len(our_messages) > 20
     for name, found in our_messages.items():
         for field in found.keys() - NOT_TRITONS.get(name, set()):
@@ -52,6 +52,7 @@ def test_every_message_field_and_method_is_the_protocols() -> None:
     assert list(our_services) == ["inference.GRPCInferenceService"]
     for method, facts in our_services["inference.GRPCInferenceService"].items():
         assert their_services["inference.GRPCInferenceService"][method] == facts, method
+    assert our_services["inference.GRPCInferenceService"].keys() == their_services["inference.GRPCInferenceService"].keys()
 
 
 # In a process of its own: each order of import is a first one.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 60
-ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=\S+:(\d+) metrics=\S+:(\d+)")
+ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=\S+:(\d+) metrics=\S+:(\d+)(?: http=\S+:(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class RunningServer:
 
     url: str
     metrics_url: str
+    http_url: str
     process: "subprocess.Popen[str]"
     log: Path
 
@@ -30,7 +31,7 @@ class RunningServer:
 
 
 def command(repository: Path, *arguments: str) -> list[str]:
-    ports = ["--host", "127.0.0.1", "--grpc-port", "0", "--metrics-port", "0"]
+    ports = ["--host", "127.0.0.1", "--grpc-port", "0", "--metrics-port", "0", "--http-port", "0"]
     return [sys.executable, "-m", "resnet_server", "serve", "--repository", str(repository), *ports, *arguments]
 
 
@@ -43,7 +44,7 @@ def running_server(repository: Path, log: Path, *arguments: str) -> Iterator[Run
         line = _first_line(process)
         match = ANNOUNCEMENT.fullmatch(line)
         assert match, f"the server said {line!r}: {log.read_text()}"
-        yield RunningServer(f"127.0.0.1:{match[1]}", f"http://127.0.0.1:{match[2]}/metrics", process, log)
+        yield RunningServer(f"127.0.0.1:{match[1]}", f"http://127.0.0.1:{match[2]}/metrics", f"http://127.0.0.1:{match[3]}", process, log)
     finally:
         process.kill()
         process.wait()

@@ -9,7 +9,7 @@ from resnet_server.errors import StartError
 class SharedPort:
     """Holds a port without listening on it, so that nobody else takes it while front ends come and go."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, name: str = "grpc-port") -> None:
         host = bare(host)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family)
@@ -23,7 +23,7 @@ class SharedPort:
         except OSError as error:
             self._socket.close()
             raise StartError(
-                f"grpc-port: {written(host, port)} cannot be opened ({error.strerror}); is another server running there?"
+                f"{name}: {written(host, port)} cannot be opened ({error.strerror}); is another server running there?"
             ) from None
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ class ClassifierService:
     def __init__(self, border: Border, door: Door, decoders: DecoderPool, max_rows: int, now: Callable[[], float]) -> None:
         self._registry = door.registry
         self._border = border
-        self._door = door
+        self.door = door
         self._decoders = decoders
         self._max_rows = max_rows
         self._now = now
@@ -41,7 +41,7 @@ class ClassifierService:
     async def Classify(self, message: bytes, context: Context) -> bytes:
         """Classify the images of a ClassifyRequest in one batch; both messages in serialised form."""
         async with self._border.call("Classify", context) as call:
-            with self._door.entered(len(message)):
+            with self.door.entered(len(message)):
                 return await self._classify(message, call, self._border.deadline(context))
         raise AssertionError("unreachable: the border aborts")
 

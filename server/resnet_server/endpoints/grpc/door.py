@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from resnet_server.batching.held_bytes import HeldBytes
 from resnet_server.errors import QueueFullError
@@ -40,6 +40,25 @@ class Door:
             yield
         finally:
             self.held.give_back(message_bytes)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[int], None]]:
+        """Judge a message while it comes: gives what takes bytes from the budget as they come; given back at the end.
+
+        Raises what `enter` raises.
+        """
+        self.registry.check_open()
+        taken = 0
+
+        def hold(count: int) -> None:
+            nonlocal taken
+            self.enter(count)
+            taken += count
+
+        try:
+            yield hold
+        finally:
+            self.held.give_back(taken)
 
     @property
     def is_alive(self) -> bool:

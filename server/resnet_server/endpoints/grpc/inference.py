@@ -22,18 +22,18 @@ class InferenceService:
     def __init__(self, registry: Registry, border: Border, door: Door, version: str) -> None:
         self._registry = registry
         self._border = border
-        self._door = door
+        self.door = door
         self._version = version
-        self._model_infer = ModelInfer(border, door)
+        self.model_infer = ModelInfer(border, door)
 
     def add_to(self, transport: Transport) -> None:
         """Register all methods."""
-        transport.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self._model_infer)
+        transport.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self.model_infer)
         add_service(transport.server, SERVICE, self)
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True while the process can go on, loading and draining included; False once a batcher is deadlocked."""
-        return pb.ServerLiveResponse(live=self._door.is_alive)
+        return pb.ServerLiveResponse(live=self.door.is_alive)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
         """True once every model is warm, while every one has an engine, until draining."""

@@ -6,7 +6,7 @@ import time
 from importlib.metadata import version as package_version
 
 from resnet_server.batching.held_bytes import HeldBytes
-from resnet_server.endpoints.address import check_unix, is_unix, written
+from resnet_server.endpoints.address import bare, check_unix, is_unix, written
 from resnet_server.endpoints.decoding.budget import WaitingBudget
 from resnet_server.endpoints.decoding.pool import DecoderPool
 from resnet_server.endpoints.error_status import Border
@@ -17,6 +17,10 @@ from resnet_server.endpoints.grpc.health import HealthService
 from resnet_server.endpoints.grpc.inference import InferenceService
 from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.grpc.reflection import ReflectionService
+from resnet_server.endpoints.http.classify import RestClassify
+from resnet_server.endpoints.http.inference import RestInference
+from resnet_server.endpoints.http.models_page import RestModels
+from resnet_server.endpoints.http.server import HttpServer
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
@@ -51,6 +55,8 @@ class Listener:
         self._reflection = ReflectionService((*SERVICES, health.SERVICE.full_name))
         self._add_services(settings, transport)
         self.port = self._bind(settings)
+        self._http = None if settings.http_port is None else HttpServer(self._routes, bare(settings.host), settings.http_port, shared_port)
+        self.http_port = 0 if self._http is None else self._http.port
 
     def _bind(self, settings: Settings) -> int:
         address = written(settings.host, settings.grpc_port)
@@ -62,8 +68,15 @@ class Listener:
             raise StartError(f"grpc-port: {address} cannot be opened; is another server running there?") from None
 
     def _add_services(self, settings: Settings, transport: Transport) -> None:
-        InferenceService(self._registry, self._border, self._door, package_version("resnet-serving")).add_to(transport)
-        ClassifierService(self._border, self._door, self._decoders, settings.max_queue_rows, time.monotonic).add_to(self._server)
+        inferences = InferenceService(self._registry, self._border, self._door, package_version("resnet-serving"))
+        inferences.add_to(transport)
+        classifications = ClassifierService(self._border, self._door, self._decoders, settings.max_queue_rows, time.monotonic)
+        classifications.add_to(self._server)
+        self._routes = [
+            *RestInference(inferences, self._registry, settings.max_message_bytes).routes(),
+            *RestClassify(classifications, settings.max_message_bytes).routes(),
+            *RestModels(classifications).routes(),
+        ]
         add_service(self._server, health.SERVICE, HealthService(self._registry, SERVICES, lambda: self._door.is_alive))
         self._reflection.add_to(self._server)
 
@@ -72,6 +85,8 @@ class Listener:
         self._door.start()
         self._decoders.start()
         await self._server.start()
+        if self._http is not None:
+            await self._http.start()
 
     def open(self) -> None:
         """Let calls compute: every model in the registry is warm by now."""
@@ -90,7 +105,8 @@ class Listener:
         self._registry.state = "draining"
         self._reflection.close()
         await asyncio.sleep(min(REFUSE_SECONDS, seconds))
-        await self._server.stop(max(0.0, end - time.monotonic()))
+        left = max(0.0, end - time.monotonic())
+        await asyncio.gather(self._server.stop(left), *([self._http.close(left)] if self._http is not None else []))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drain(), max(0.0, end - time.monotonic()))
         await asyncio.gather(*(model.batcher.close() for model in self._registry.ready))
