@@ -30,5 +30,5 @@ def material_of(manifest: Manifest, folder: Path | None) -> Material:
     if folder is not None and manifest.HasField("replay"):
         with np.load(check_digest(folder, manifest.replay.file, manifest.replay.sha256)) as file:
             return Material(file["images"], file["logits"].argmax(1))
-    shape = (GENERATED, manifest.input.height, manifest.input.width, 3)
+    shape = (GENERATED, manifest.input.height, manifest.input.width, manifest.input.channels or 3)
     return Material(np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8), None)

@@ -4,7 +4,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 from resnet_models.errors import ResnetModelsError
@@ -12,32 +12,16 @@ from resnet_proto.manifest import ManifestError, read_manifest
 from rich.console import Console
 
 from resnet_export.errors import ExportError
+from resnet_export.sources.options import source_options, take_given
 
 if TYPE_CHECKING:
-    from resnet_models.checkpoint import Checkpoint
-    from resnet_models.normalisation import Triple
+    from resnet_models.checkpoint import Exportable
 
     from resnet_export.publish import Publication
 
 P = ParamSpec("P")
 R = TypeVar("R")
 PATH = click.Path(path_type=Path)
-
-
-class TripleType(click.ParamType["Triple"]):
-    """Three numbers, R,G,B."""
-
-    name = "R,G,B"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Triple":
-        """Parse; fail with what was expected unless all three are finite."""
-        try:
-            red, green, blue = (float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"'{value}'; expected three numbers, R,G,B on the scale 0..1", param, ctx)
-        if not all(-10 < channel < 10 for channel in (red, green, blue)):
-            self.fail(f"'{value}'; expected finite numbers on the scale 0..1", param, ctx)
-        return red, green, blue
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -60,7 +44,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("checkpoint")
+@click.argument("checkpoint", required=False)
 @click.option("--repository", type=PATH, required=True, help="Folder to publish to; made if absent.")
 @click.option("--name", help="Model name  [default: the variant]")
 @click.option("--version", type=click.IntRange(min=1), help="Version  [default: the highest plus one]")
@@ -76,13 +60,11 @@ def main() -> None:
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the certificate is made.")
 @click.option("--random-weights", is_flag=True, help="CHECKPOINT is a variant; publish it untrained, for measuring speed.")
 @click.option("--profile/--no-profile", default=True, help="Measure what each file's graph costs.")
-@click.option("--variant", help="For a foreign file: the network, such as resnet56.")
-@click.option("--mean", type=TripleType(), help="For a foreign file: channel means.")
-@click.option("--std", type=TripleType(), help="For a foreign file: channel standard deviations.")
-@click.option("--labels", type=PATH, help="For a foreign file: one label a line.")
+@click.option("--expect", type=PATH, help="npz of images and logits from the training code: the reference instead of our forward pass.")
+@source_options
 @one_line_errors
 def publish(
-    checkpoint: str,
+    checkpoint: str | None,
     repository: Path,
     name: str | None,
     version: int | None,
@@ -96,17 +78,19 @@ def publish(
     provider: str,
     random_weights: bool,
     profile: bool,
-    variant: str | None,
-    mean: "Triple | None",
-    std: "Triple | None",
-    labels: Path | None,
+    expect: Path | None,
+    **values: Any,
 ) -> None:
-    """Publish CHECKPOINT: ours (.safetensors), a state dict (.pth, .th), torchvision:resnet50[:V2] or, with --random-weights, a variant."""
+    """Publish CHECKPOINT: a file of weights, an ONNX file, a folder of timm or transformers, or a name.
+
+    Files are .pth, .pt, .th, .ckpt, .bin, .safetensors or .onnx. Names are torchvision:resnet50[:V2], timm:NAME, hf:REPO or, with
+    --random-weights, a variant.
+    """
     from resnet_export import publish as publishing
     from resnet_export.policies import policies_with
     from resnet_export.precisions import parse_precisions
     from resnet_export.quantise import needs_reduced_range
-    from resnet_export.sources import Given, open_source
+    from resnet_export.sources.opening import open_source
 
     precisions = parse_precisions(precision)
     bounds = {"--min-agreement": min_agreement, "--max-error": max_error, "--max-accuracy-loss": max_accuracy_loss}
@@ -120,12 +104,15 @@ def publish(
         calibration,
         needs_reduced_range() if reduce_range == "auto" else reduce_range == "on",
         policies_with(bounds, precisions),
+        expect,
     )
-    with open_source(checkpoint, Given(variant, mean, std, labels), random_weights) as (source, file):
-        publication = publishing.publish(source, file, request)
+    with open_source(checkpoint, take_given(values), random_weights) as source:
+        for note in source.notes:
+            click.echo(f"note: {note}", err=True)
+        publication = publishing.publish(source.checkpoint, source.file, request)
         report(publication.folder)
         if profile:
-            show_profile(source, publication)
+            show_profile(source.checkpoint, publication)
     if publication.failures:
         raise ExportError(
             "; ".join(f"{failure}; this precision is not published, those shown above are" for failure in publication.failures)
@@ -145,20 +132,14 @@ def show(version: Path) -> None:
 @click.option("--checkpoint", type=PATH, help="Compare with the network itself, not with the stored logits.")
 @click.option("--images", type=PATH, help="With --checkpoint: folder of photographs.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to run it.")
-@click.option("--variant", help="For a foreign checkpoint, as in publish.")
-@click.option("--mean", type=TripleType(), help="For a foreign checkpoint.")
-@click.option("--std", type=TripleType(), help="For a foreign checkpoint.")
-@click.option("--labels", type=PATH, help="For a foreign checkpoint.")
+@source_options
 @one_line_errors
 def verify(
     version: Path,
     checkpoint: Path | None,
     images: Path | None,
     provider: str,
-    variant: str | None,
-    mean: "Triple | None",
-    std: "Triple | None",
-    labels: Path | None,
+    **values: Any,
 ) -> None:
     """Check REPOSITORY/MODEL/VERSION again: digests, certificates, and the outputs on this machine."""
     if images is not None and checkpoint is None:
@@ -169,9 +150,10 @@ def verify(
         findings = verify_stored(version, provider)
     else:
         from resnet_export.recertify import recertify
-        from resnet_export.sources import Given, read_source
+        from resnet_export.sources.opening import open_source
 
-        findings = recertify(version, read_source(checkpoint, Given(variant, mean, std, labels)), checkpoint, images, provider)
+        with open_source(str(checkpoint), take_given(values)) as source:
+            findings = recertify(version, source.checkpoint, source.file, images, provider)
     for finding in findings:
         click.echo(f"{finding.precision}: {'BROKEN' if finding.broken else 'holds'}: {finding.broken or finding.text}")
     if broken := [finding.precision for finding in findings if finding.broken]:
@@ -188,7 +170,7 @@ def report(folder: Path) -> None:
     stdout().print(f"published: {folder}", soft_wrap=True)
 
 
-def show_profile(source: "Checkpoint", publication: "Publication") -> None:
+def show_profile(source: "Exportable", publication: "Publication") -> None:
     """Print nodes and batch times."""
     from resnet_export.profile import profile, profile_table
 

@@ -10,7 +10,7 @@ from PIL import Image
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.sample import SampleName, load_sample
 from resnet_proto.manifest_pb2 import Input
-from resnet_proto.preprocessing import ImageError, preprocess
+from resnet_proto.preprocessing import ImageError, channels_of, preprocess
 
 from resnet_export.errors import ExportError
 
@@ -40,7 +40,7 @@ def choose_images(spec: Input, labels: tuple[str, ...], folder: Path | None) -> 
     """The folder's images if one is given, else the bundled ones where they fit, else generated ones that say so."""
     if folder is not None:
         return from_folder(folder, spec, labels)
-    if (spec.height, spec.width) == (32, 32):
+    if (spec.height, spec.width, channels_of(spec)) == (32, 32, 3):
         return bundled_for(labels)
     return generated(spec, GENERATED)
 
@@ -63,9 +63,13 @@ def bundled_for(labels: tuple[str, ...]) -> ImageSet:
 def generated(spec: Input, count: int) -> ImageSet:
     """Smooth noise with the statistics of no photograph: enough to compare two graphs, not to measure accuracy."""
     random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    coarse = random.integers(0, 256, (count, 8, 8, channels_of(spec)), dtype=np.uint8)
     size = (spec.width, spec.height)
-    images = np.stack([np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BICUBIC)) for tile in coarse])
+    planes = [
+        np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC)) for plane in tile.transpose(2, 0, 1)], axis=-1)
+        for tile in coarse
+    ]
+    images = np.stack(planes)
     return ImageSet(images, None, tuple(f"generated image {i}" for i in range(count)), f"{count} generated images, not photographs")
 
 

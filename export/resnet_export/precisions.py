@@ -6,38 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_models.checkpoint import Checkpoint
-from resnet_models.network import ResNet
-from resnet_models.normalisation import Normalisation
+from resnet_models.checkpoint import Exportable
 from resnet_proto.manifest import PRECISIONS
-from torch import Tensor
 
 from resnet_export.errors import ExportError
-from resnet_export.graph import ServingGraph, export_onnx
+from resnet_export.graph import write_graph
 from resnet_export.images import ImageSet
 from resnet_export.quantise import quantise
 
 NO_CALIBRATION = "int8: needs real images to calibrate on; give --calibration FOLDER"
 
 
-class HalfGraph(ServingGraph):
-    """Weights and activations in fp16; the input's mean is subtracted in fp32, where bytes are exact, and logits are FP32."""
-
-    def __init__(self, network: ResNet, normalisation: Normalisation) -> None:
-        super().__init__(network, normalisation)
-        self.network.half()  # the mean stays in fp32
-
-    def forward(self, image: Tensor) -> Tensor:
-        """UINT8 [n, h, w, 3] to FP32 logits [n, classes]."""
-        centred = (image.permute(0, 3, 1, 2).float() - self.mean).half()
-        return self.classify(self.network.features(centred)).float()
-
-
 @dataclass(frozen=True)
 class Maker:
     """Makes the files of one checkpoint in `folder`; INT8 is made from the fp32 file, whether that is published or not."""
 
-    checkpoint: Checkpoint
+    checkpoint: Exportable
     folder: Path
     calibration: ImageSet | None
     reduce_range: bool
@@ -48,12 +32,11 @@ class Maker:
 
     def make(self, precision: str) -> dict[str, str]:
         """Write one file and return its recipe; raise ExportError where INT8 has no calibration images."""
-        info, network = self.checkpoint.info, self.checkpoint.network
         if precision == "fp32":
             self._export_fp32(self.path("fp32"))
             return {"form": "batch normalisation and scale folded"}
         if precision == "fp16":
-            export_onnx(HalfGraph(network, info.normalisation), info.input_size, self.path("fp16"))
+            write_graph(self.checkpoint, self.path("fp16"), half=True)
             return {"form": "as fp32, weights and activations in half precision"}
         if self.calibration is None:
             raise ExportError(NO_CALIBRATION)
@@ -61,7 +44,7 @@ class Maker:
             return quantise(fp32, self.calibration, self.path("int8"), reduce_range=self.reduce_range)
 
     def _export_fp32(self, path: Path) -> None:
-        export_onnx(ServingGraph(self.checkpoint.network, self.checkpoint.info.normalisation), self.checkpoint.info.input_size, path)
+        write_graph(self.checkpoint, path)
 
     @contextmanager
     def _fp32(self) -> Iterator[Path]:

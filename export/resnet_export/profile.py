@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from resnet_models.checkpoint import Checkpoint
+from resnet_models.checkpoint import CheckpointInfo, Exportable
 from resnet_proto.manifest_pb2 import Manifest
 from rich.table import Table
 
-from resnet_export.graph import INPUT, PlainGraph, export_onnx
+from resnet_export.graph import INPUT, write_graph
 
 ROWS = 8
 ROUNDS = 7
@@ -30,20 +30,20 @@ class Profile:
     seconds: float
 
 
-def profile(checkpoint: Checkpoint, folder: Path, manifest: Manifest) -> list[Profile]:
+def profile(checkpoint: Exportable, folder: Path, manifest: Manifest) -> list[Profile]:
     """Measure the plain export and every published precision, in turns."""
     with tempfile.TemporaryDirectory() as temporary:
         plain = Path(temporary) / "plain.onnx"
-        export_onnx(PlainGraph(checkpoint.network, checkpoint.info.normalisation), checkpoint.info.input_size, plain)
+        write_graph(checkpoint, plain, plain=True)
         files = {"as traced": plain} | {artifact.precision: folder / artifact.file for artifact in manifest.artifacts}
         operators = {name: dict(collections.Counter(node.op_type for node in onnx.load(path).graph.node)) for name, path in files.items()}
-        seconds = interleaved_seconds({name: _session(path) for name, path in files.items()}, checkpoint.info.input_size)
+        seconds = interleaved_seconds({name: _session(path) for name, path in files.items()}, checkpoint.info)
     return [Profile(name, operators[name], seconds[name]) for name in files]
 
 
-def interleaved_seconds(sessions: dict[str, Any], size: int) -> dict[str, float]:
+def interleaved_seconds(sessions: dict[str, Any], info: CheckpointInfo) -> dict[str, float]:
     """Median batch time of each session; the rounds take turns, so that the machine's drift touches all alike."""
-    images = np.random.default_rng(0).integers(0, 256, (ROWS, size, size, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (ROWS, info.input_size, info.input_size, info.channels), dtype=np.uint8)
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(ROUNDS):
         for name, session in sessions.items():

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from resnet_models.card import describe_recipe
-from resnet_models.checkpoint import Checkpoint
-from resnet_models.network import count_multiply_adds, count_parameters
+from resnet_models.checkpoint import Exportable
 from resnet_models.trainer import git_revision
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest import FORMAT, LABELS_FILE, REPLAY_FILE, sha256_file, write_manifest
@@ -21,10 +20,12 @@ from resnet_proto.manifest_pb2 import Certificate, Input, Manifest, Policy
 
 from resnet_export.certify import Verdict, certify
 from resnet_export.errors import ExportError, ParityError, RepositoryError
-from resnet_export.graph import INPUT, OUTPUT, opset_of
+from resnet_export.facts import fill_input, fill_network, fill_output
+from resnet_export.graph import opset_of
 from resnet_export.images import ImageSet, bundled, choose_images, from_folder
 from resnet_export.precisions import NO_CALIBRATION, Maker
 from resnet_export.reference import Logits, reference_logits
+from resnet_export.sources.expected import images_of, read_expected
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 REPLAY_IMAGES = 64
@@ -48,6 +49,7 @@ class Request:
     calibration: Path | None = None
     reduce_range: bool = False
     policies: dict[str, Policy] = field(default_factory=default_policies)
+    expect: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Publication:
     failures: list[str]
 
 
-def publish(checkpoint: Checkpoint, file: Path, request: Request) -> Publication:
+def publish(checkpoint: Exportable, file: Path, request: Request) -> Publication:
     """Export, certify and publish a checkpoint that was read from `file`.
 
     Raises ParityError, with the worst image and both logit vectors, if the graph does not compute what the network
@@ -68,9 +70,10 @@ def publish(checkpoint: Checkpoint, file: Path, request: Request) -> Publication
     model = model_folder(request.repository, request.name or checkpoint.info.variant)
     version = choose_version(model, request.version)
     manifest = describe(checkpoint, file, model.name, version)
-    images = choose_images(manifest.input, checkpoint.info.labels, request.images)
+    expected = read_expected(request.expect, checkpoint.info, manifest.input) if request.expect else None
+    images = choose_images(manifest.input, checkpoint.info.labels, request.images) if expected is None else images_of(expected)
     calibration = choose_calibration(manifest.input, images, request)
-    reference = reference_logits(checkpoint, images.images)
+    reference = reference_logits(checkpoint, images.images) if expected is None else expected.logits
     judge = Judge(images, reference, request.policies, manifest.source.checkpoint_sha256, request.provider)
     with appearing(model, version) as folder:
         failures = add_precisions(manifest, Maker(checkpoint, folder, calibration, request.reduce_range), judge, request.precisions)
@@ -134,21 +137,13 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def describe(checkpoint: Checkpoint, file: Path, name: str, version: int) -> Manifest:
+def describe(checkpoint: Exportable, file: Path, name: str, version: int) -> Manifest:
     """The manifest's facts about network, input, output and source."""
-    info, network = checkpoint.info, checkpoint.network
-    variant = network.variant
+    info = checkpoint.info
     manifest = Manifest(format=FORMAT, name=name, version=str(version), created_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    facts = manifest.network
-    facts.variant, facts.family, facts.depth, facts.block = variant.name, variant.family, variant.depth, variant.block
-    facts.parameters, facts.multiply_adds, facts.trained = count_parameters(network), count_multiply_adds(network), info.trained
-    size = info.input_size
-    spec = manifest.input
-    spec.name, spec.height, spec.width, spec.colour_order = INPUT, size, size, "RGB"
-    spec.mean.extend(info.normalisation.mean)
-    spec.std.extend(info.normalisation.std)
-    spec.resize_shorter_side, spec.interpolation = info.resize or size, info.interpolation
-    manifest.output.name, manifest.output.classes = OUTPUT, info.classes
+    fill_network(manifest.network, checkpoint)
+    fill_input(manifest.input, info)
+    fill_output(manifest.output, info)
     source = manifest.source
     source.checkpoint_sha256, source.checkpoint_file, source.git_revision = sha256_file(file), file.name, info.git_revision
     source.recipe, source.accuracy_images = describe_recipe(info) if info.recipe else "", info.accuracy_images

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from resnet_models.checkpoint import Checkpoint
+from resnet_models.checkpoint import Exportable
 from resnet_proto.manifest import check_artifact, read_labels, read_manifest, sha256_file
 
 from resnet_export.certify import certify
@@ -12,7 +12,7 @@ from resnet_export.reference import reference_logits
 from resnet_export.verify import Finding
 
 
-def recertify(folder: Path, checkpoint: Checkpoint, file: Path, images: Path | None, provider: str) -> list[Finding]:
+def recertify(folder: Path, checkpoint: Exportable, file: Path, images: Path | None, provider: str) -> list[Finding]:
     """Compare every precision with the network again; raise ExportError if the checkpoint is not the one that was published."""
     manifest = read_manifest(folder)
     sha256 = sha256_file(file)

@@ -9,8 +9,10 @@ def summary(manifest: Manifest) -> Table:
     network, source = manifest.network, manifest.source
     table = Table(title=f"{manifest.name} version {manifest.version}", show_header=False, title_justify="left")
     table.add_row("network", f"{network.variant}, {network.parameters:,} parameters, {network.multiply_adds / 1e6:,.1f} M multiply-adds")
-    table.add_row("input", f"{manifest.input.name} UINT8 [batch, {manifest.input.height}, {manifest.input.width}, 3]")
-    table.add_row("output", f"{manifest.output.name} FP32 [batch, {manifest.output.classes}]")
+    table.add_row(
+        "input", f"{manifest.input.name} UINT8 [batch, {manifest.input.height}, {manifest.input.width}, {manifest.input.channels or 3}]"
+    )
+    table.add_row("output", f"{manifest.output.name} FP32 [batch, {manifest.output.classes}], {manifest.output.activation or 'softmax'}")
     trained = f"{source.accuracy:.2f} % on {source.accuracy_images}" if source.HasField("accuracy") else "accuracy not stated"
     table.add_row("checkpoint", f"{source.checkpoint_file}, {trained if network.trained else 'UNTRAINED'}")
     return table

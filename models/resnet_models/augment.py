@@ -9,9 +9,9 @@ PADDING = 4
 
 
 def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
-    """UINT8 [n, 3, h, w] to normalised FP32 [n, 3, h, w] in channels-last memory (faster on CPU and GPU)."""
-    mean = torch.tensor(normalisation.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(normalisation.std, device=images.device).view(1, 3, 1, 1)
+    """UINT8 [n, c, h, w] to normalised FP32 [n, c, h, w] in channels-last memory (faster on CPU and GPU)."""
+    mean = torch.tensor(normalisation.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(normalisation.std, device=images.device).view(1, -1, 1, 1)
     return images.float().div_(255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from resnet_models.errors import CheckpointError
 from resnet_models.files import write_atomically
@@ -32,8 +33,10 @@ class CheckpointInfo:
 
     `accuracy` is top-1 in percent on `accuracy_images` (a phrase naming data and rows), or None if unknown;
     `input_size` in pixels; an encoded image's shorter side is resized to `resize` pixels (None: the input size) by
-    `interpolation` (`bilinear` or `bicubic`) before the centre is cropped; `trained` is False for random weights; `training` is
-    None in files of releases that did not record it.
+    `interpolation` (as Pillow names it) before the centre is cropped; with `squash` both sides are, whatever the proportions;
+    without `antialias` as PyTorch's `interpolate` does. `channels` in the network's own `colour_order`. `multi_label`: every label
+    stands on its own (sigmoid). `reference` says what computes the right answers; empty: our definition of the variant.
+    `trained` is False for random weights; `training` is None in files of releases that did not record it.
     """
 
     variant: str
@@ -50,6 +53,12 @@ class CheckpointInfo:
     epochs: int | None = None
     git_revision: str = ""
     source: str = ""
+    squash: bool = False
+    antialias: bool = True
+    channels: int = 3
+    colour_order: str = "RGB"
+    multi_label: bool = False
+    reference: str = ""
     curve: tuple[Epoch, ...] = field(default_factory=tuple)
     training: TrainingRecord | None = None
 
@@ -60,11 +69,24 @@ class CheckpointInfo:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A network in eval mode and what is known of it."""
+class Exportable:
+    """A network in eval mode and what is known of it.
+
+    `network` is what is exported: of this family, or a module of somebody's own that maps normalised FP32 [n, c, h, w] to logits
+    FP32 [n, classes]. `reference` computes the right answers where that is another module, such as the library's that the weights
+    come from.
+    """
+
+    network: nn.Module
+    info: CheckpointInfo
+    reference: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint(Exportable):
+    """A network of this family."""
 
     network: ResNet
-    info: CheckpointInfo
 
 
 def save_checkpoint(path: Path, network: ResNet, info: CheckpointInfo) -> None:
@@ -72,6 +94,15 @@ def save_checkpoint(path: Path, network: ResNet, info: CheckpointInfo) -> None:
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     metadata = {key: json.dumps(value) for key, value in asdict(info).items()} | {"classes": str(info.classes)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is safetensors with the metadata that `save_checkpoint` writes."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "variant" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -106,8 +137,11 @@ def parse_info(path: Path, metadata: dict[str, str]) -> CheckpointInfo:
         raise CheckpointError(f"checkpoint: {path} has malformed metadata: {error!r}") from None
 
 
+MOST_KEYS = 5
+
+
 def load_state(network: ResNet, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Load `state`, or raise CheckpointError naming every key that is missing, unexpected or of another shape."""
+    """Load `state`, or raise CheckpointError naming at most five keys that do not fit, and the variant that they are of."""
     own = network.state_dict()
     counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent in files of old torch releases
     problems = [f"missing {key}" for key in own if key not in state and key not in counters]
@@ -118,5 +152,15 @@ def load_state(network: ResNet, state: dict[str, torch.Tensor], path: Path) -> N
         if key in state and state[key].shape != own[key].shape
     ]
     if problems:
-        raise CheckpointError(f"checkpoint: {path} does not fit {network.variant.name}: {'; '.join(problems)}")
+        shown = "; ".join(problems[:MOST_KEYS])
+        more = f"; and {len(problems) - MOST_KEYS} more" if len(problems) > MOST_KEYS else ""
+        raise CheckpointError(f"checkpoint: {path} does not fit {network.variant.name}: {shown}{more}{_helping(network, state)}")
     network.load_state_dict({key: state.get(key, own[key]) for key in own})
+
+
+def _helping(network: ResNet, state: dict[str, torch.Tensor]) -> str:
+    from resnet_models.inference import nearest  # which needs this module's errors only; imported where something is wrong
+
+    if found := nearest(state, network.variant):
+        return f". Perhaps another variant: {found}"
+    return ". For layers that no variant has, give --model PACKAGE:FACTORY, which builds your own module"

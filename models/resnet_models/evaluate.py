@@ -1,7 +1,7 @@
 """Test error of a network on images."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnet_models.augment import normalise
 from resnet_models.data import ImageSource
@@ -9,9 +9,9 @@ from resnet_models.network import ResNet
 from resnet_models.normalisation import Normalisation
 
 
-def predict(network: ResNet, x: Tensor, normalisation: Normalisation, batch: int = 250) -> Tensor:
-    """Logits FP32 [n, classes] of UINT8 [n, 3, h, w], in eval mode and fp32."""
-    device = network.fc.weight.device
+def predict(network: nn.Module, x: Tensor, normalisation: Normalisation, batch: int = 250) -> Tensor:
+    """Logits FP32 [n, classes] of UINT8 [n, channels, h, w], in eval mode and fp32."""
+    device = next(network.parameters(), x).device
     was_training = network.training
     network.eval()
     with torch.inference_mode():

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-Triple = tuple[float, float, float]
+Triple = tuple[float, ...]
+"""A number for each channel; three of them for colour images."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of the channels R, G, B on the scale 0..1."""
+    """Mean and standard deviation of the network's channels, in its own order, on the scale 0..1."""
 
     mean: Triple
     std: Triple

@@ -2,6 +2,7 @@
 
 import urllib.error
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -23,19 +24,17 @@ def from_torchvision(name: str, weights_name: str = "DEFAULT") -> Checkpoint:
     Raises CheckpointError for a variant or weights that torchvision does not have and, where there is no network,
     saying which file belongs where.
     """
+    weights = _weights(name, weights_name)
     variant = find_variant(name)
-    try:
-        choices = torchvision.models.get_model_weights(name)
-        weights = choices[weights_name if weights_name == "DEFAULT" else f"IMAGENET1K_{weights_name}"]
-    except (ValueError, KeyError):
-        raise CheckpointError(f"torchvision: it has no weights '{weights_name}' of {name}") from None
     network = ResNet(variant)
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        target = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        target = weights_file(name, weights_name)
         raise CheckpointError(f"torchvision: {name} cannot be downloaded ({error}); put {weights.url} at {target} and try again") from None
     load_state(network, state, Path(Path(weights.url).name))
+    theirs = torchvision.models.get_model(name, weights=None)
+    theirs.load_state_dict(state)
     recipe, meta = weights.transforms(), weights.meta
     info = CheckpointInfo(
         name,
@@ -47,8 +46,22 @@ def from_torchvision(name: str, weights_name: str = "DEFAULT") -> Checkpoint:
         accuracy=meta["_metrics"]["ImageNet-1K"]["acc@1"],
         accuracy_images="50,000 ImageNet validation images, as torchvision states",
         source=f"torchvision {weights}",
+        reference=f"torchvision's {name}",
     )
-    return Checkpoint(network.eval(), info)
+    return Checkpoint(network.eval(), info, theirs.eval())
+
+
+def _weights(name: str, weights_name: str) -> Any:
+    try:
+        choices = torchvision.models.get_model_weights(name)
+        return choices[weights_name if weights_name == "DEFAULT" else f"IMAGENET1K_{weights_name}"]
+    except (ValueError, KeyError):
+        raise CheckpointError(f"torchvision: it has no weights '{weights_name}' of {name}") from None
+
+
+def weights_file(name: str, weights_name: str = "DEFAULT") -> Path:
+    """Where torchvision keeps the file it downloads."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights(name, weights_name).url).name
 
 
 def with_random_weights(name: str, seed: int = 0) -> Checkpoint:

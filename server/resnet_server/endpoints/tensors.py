@@ -36,7 +36,7 @@ def decode_rows(found: InferMessage, manifest: Manifest, max_rows: int) -> Image
     if tensor.datatype != DATATYPE:
         raise InvalidRequestError(f"inputs[0].datatype: '{shown(tensor.datatype)}'; expected '{DATATYPE}'")
     shape = tuple(tensor.shape)
-    expected = (spec.height, spec.width, 3)
+    expected = (spec.height, spec.width, spec.channels or 3)
     if len(shape) != 4 or shape[1:] != expected or shape[0] < 0:
         text = f"inputs[0].shape: [{shown_list(shape, len(shape))}]; expected [n, {', '.join(map(str, expected))}]"
         raise InvalidRequestError(text)

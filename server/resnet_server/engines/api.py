@@ -35,7 +35,7 @@ class Device:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One file on one device: batches of at most `max_rows` images of `height` x `width`, answered with `classes` logits.
+    """One file on one device: batches of at most `max_rows` images of `height` x `width` x `channels`, answered with `classes` logits.
 
     `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others). An engine computes
     with the very bytes whose digest is `sha256`, or not at all; empty: any.
@@ -50,6 +50,7 @@ class EngineSpec:
     width: int
     classes: int
     sha256: str = ""
+    channels: int = 3
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -58,7 +59,7 @@ class EngineSpec:
 
     def blank(self) -> Images:
         """A slot of black images, to warm up with."""
-        return np.zeros((self.max_rows, self.height, self.width, 3), np.uint8)
+        return np.zeros((self.max_rows, self.height, self.width, self.channels), np.uint8)
 
 
 def power_of_two_buckets(max_rows: int) -> tuple[int, ...]:

@@ -120,6 +120,7 @@ class Loader:
             width=manifest.input.width,
             classes=manifest.output.classes,
             sha256=candidate.artifact.sha256,
+            channels=manifest.input.channels or 3,
         )
         labels = (published.name, published.version, candidate.artifact.precision)
         engines: list[AnyEngine] = []

@@ -23,7 +23,7 @@ class Candidate:
 
     def file(self, spec: Input) -> ModelFile:
         """What a plan needs to know of it."""
-        return ModelFile(self.artifact.precision, self.path, self.artifact.sha256, spec.height, spec.width)
+        return ModelFile(self.artifact.precision, self.path, self.artifact.sha256, spec.height, spec.width, spec.channels or 3)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Task:
     height: int
     width: int
     seconds: float
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Bench:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._buckets = power_of_two_buckets(task.max_batch)
-        self._images = np.random.default_rng(0).integers(0, 256, (task.max_batch, task.height, task.width, 3), dtype=np.uint8)
+        self._images = np.random.default_rng(0).integers(0, 256, (task.max_batch, task.height, task.width, task.channels), dtype=np.uint8)
         self._ends = time.perf_counter() + task.seconds
         self.trials: list[Trial] = []
         self.broken: dict[str, str] = {}
@@ -100,7 +101,8 @@ class Bench:
 
     def _open(self, precision: str, engines: int, threads: int, wide: int = 0) -> list[Compute]:
         task = self._task
-        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, wide, task.max_batch, task.height, task.width, 0)
+        shape = (task.max_batch, task.height, task.width, 0)
+        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, wide, *shape, channels=task.channels)
         return [Compute(spec) for _ in range(engines)]
 
     def _measure(

@@ -28,13 +28,14 @@ GRACE_SECONDS = 120.0  # to open the sessions of a large network
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One certified file that a plan may choose; it takes UINT8 [rows, `height`, `width`, 3]."""
+    """One certified file that a plan may choose; it takes UINT8 [rows, `height`, `width`, `channels`]."""
 
     precision: str
     path: Path
     sha256: str
     height: int
     width: int
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Planner:
         settings = self._settings
         shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
         paths = {file.precision: str(file.path) for file in files}
-        task = Task(paths, astuple(self._device), shapes, settings.max_batch, files[0].height, files[0].width, settings.plan_seconds)
+        size = (files[0].height, files[0].width)
+        task = Task(paths, astuple(self._device), shapes, settings.max_batch, *size, settings.plan_seconds, files[0].channels)
         command = [sys.executable, "-m", "resnet_server.planning.measure"]
         status, output, said = self._run(command, json.dumps(asdict(task)))
         if status:

@@ -9,9 +9,10 @@ import torch
 from click.testing import CliRunner
 from resnet_export.cli import main
 from resnet_export.errors import ExportError
-from resnet_export.sources import Given, read_source
+from resnet_export.sources.interface import Given
+from resnet_export.sources.opening import read_source
 from resnet_models.errors import CheckpointError
-from resnet_models.foreign import ForeignFacts, load_foreign, read_state
+from resnet_models.foreign import ForeignFacts, find_weights, load_foreign, read_content
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.network import build
 from resnet_models.normalisation import IMAGENET
@@ -41,9 +42,11 @@ def test_prefixes_and_other_names_are_understood(tmp_path: Path) -> None:
 
 def test_every_key_that_does_not_fit_is_named(tmp_path: Path) -> None:
     state = build("resnet20").state_dict()
-    state["head.weight"] = state.pop("fc.weight")
+    state["layer9.0.conv1.bias"] = state.pop("bn1.weight")
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"does not fit resnet20: missing fc\.weight; unexpected head\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit resnet20: missing bn1\.weight; unexpected layer9\.0\.conv1\.bias\. For layers"
+    ):
         load_foreign(tmp_path / "a.pth", FACTS)
 
 
@@ -82,7 +85,7 @@ def test_damage_anywhere_is_one_line(tmp_path: Path) -> None:
                 data[place] = random.integers(256)
             (tmp_path / "b.pth").write_bytes(data[: random.integers(len(data))] if refused % 4 == 0 else data)
             try:
-                read_state(tmp_path / "b.pth")
+                find_weights(tmp_path / "b.pth", read_content(tmp_path / "b.pth"))
             except CheckpointError as error:
                 assert str(error).startswith("checkpoint: ") and "\n" not in str(error)
                 refused += 1
@@ -90,21 +93,22 @@ def test_damage_anywhere_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
-    torch.save({"fc.weight": torch.ones(1), "linear.weight": torch.zeros(1)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="holds a tensor twice"):
-        read_state(tmp_path / "a.pth")
+    state = build("resnet18").state_dict()
+    state["layer2.0.shortcut.0.weight"] = state["layer2.0.downsample.0.weight"]
+    with pytest.raises(CheckpointError, match=r"layer2\.0\.downsample\.0\.weight is there twice"):
+        find_weights(tmp_path / "a.pth", dict(state))
 
 
 def test_imagenet_variants_need_labels_only(labels: Path, tmp_path: Path) -> None:
     torch.save(build("resnet18", 10).state_dict(), tmp_path / "a.pth")
-    read = read_source(tmp_path / "a.pth", Given("resnet18", labels=labels))
+    read = read_source(tmp_path / "a.pth", Given(labels=labels)).checkpoint
     assert (read.info.normalisation, read.info.resize, read.info.input_size) == (IMAGENET, 256, 224)
-    with pytest.raises(ExportError, match=r"does not say --labels; give"):
+    with pytest.raises(ExportError, match=r"has 10 classes and does not say --labels; give"):
         read_source(tmp_path / "a.pth", Given("resnet18"))
 
 
-@pytest.mark.parametrize("mean", ["1,2", "a,b,c", "nan,0,0", "inf,0,0"])
-def test_normalisation_must_be_three_finite_numbers(mean: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mean", ["1;2", "a,b,c", "nan,0,0", "inf,0,0"])
+def test_normalisation_must_be_finite_numbers(mean: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["publish", "x", "--repository", str(tmp_path), "--mean", mean])
     assert result.exit_code == 2
     assert f"'{mean}'; expected" in result.output

@@ -104,10 +104,19 @@ def softmax(logits: Logits) -> Logits:
     return probabilities
 
 
+def sigmoid(logits: Logits) -> Logits:
+    """Element-wise sigmoid of FP32 [n, classes], stable for large logits of either sign."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
+
+
+PROBABILITIES = {"": softmax, "softmax": softmax, "sigmoid": sigmoid}
+
+
 def encode(model: ServedModel, answer: Answer, top_k: int, decode_seconds: float) -> pb.ClassifyResponse:
     """Build the response from FP32 logits [n, classes]."""
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version)
-    for row, probabilities in zip(answer.logits, softmax(answer.logits), strict=True):
+    probabilities_of = PROBABILITIES[model.manifest.output.activation]
+    for row, probabilities in zip(answer.logits, probabilities_of(answer.logits), strict=True):
         result = response.results.add()
         for index in first_classes(row, top_k):
             result.labels.add(index=index, label=model.labels[index], probability=probabilities[index], logit=row[index])

@@ -74,6 +74,6 @@ class InferenceService:
         versions = sorted({other.version for other in self._registry.ready if other.name == model.name}, key=int)
         platform = f"onnxruntime_{model.info.provider}_{model.precision}" + ("" if model.info.certified else "_UNCERTIFIED")
         response = pb.ModelMetadataResponse(name=model.name, versions=versions, platform=platform, properties=model.properties)
-        response.inputs.add(name=spec.name, datatype=DATATYPE, shape=(-1, spec.height, spec.width, 3))
+        response.inputs.add(name=spec.name, datatype=DATATYPE, shape=(-1, spec.height, spec.width, spec.channels or 3))
         response.outputs.add(name=output.name, datatype="FP32", shape=(-1, output.classes))
         return response

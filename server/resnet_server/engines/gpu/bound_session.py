@@ -16,13 +16,13 @@ class BoundSession:
     and belongs to the thread that captured it, so it must be run by one thread only.
     """
 
-    def __init__(self, session: Any, rows: int, height: int, width: int, place: tuple[str, int]) -> None:
+    def __init__(self, session: Any, rows: int, height: int, width: int, place: tuple[str, int], channels: int = 3) -> None:
         classes = session.get_outputs()[0].shape[-1]
         allocate = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         self.rows = rows
         self._session = session
         try:
-            self._images = allocate([rows, height, width, 3], np.uint8, *place)
+            self._images = allocate([rows, height, width, channels], np.uint8, *place)
             self._logits = allocate([rows, classes], np.float32, *place)
             self._binding = session.io_binding()
             self._binding.bind_ortvalue_input("image", self._images)

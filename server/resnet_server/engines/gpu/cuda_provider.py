@@ -85,7 +85,7 @@ class CudaOpener:
         providers = [cuda_provider(spec.device.id, tactic)]
         if tactic.tensorrt:
             providers.insert(0, tensorrt_provider(spec, self._model.sha256, rows, half=self._precision == "fp16", graph=tactic.graph))
-        return BoundSession(self._open(providers), rows, spec.height, spec.width, ("cuda", spec.device.id))
+        return BoundSession(self._open(providers), rows, spec.height, spec.width, ("cuda", spec.device.id), spec.channels)
 
     def _open(self, providers: list[Provider]) -> object:
         spec = self._spec

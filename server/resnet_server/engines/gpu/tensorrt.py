@@ -45,7 +45,7 @@ def tensorrt_provider(spec: EngineSpec, sha256: str, rows: int, half: bool, grap
     The profile is one shape: a bucket has a session of its own. `half` allows fp16 kernels, `graph` replays a CUDA graph. Raises
     EngineError where engines cannot be kept.
     """
-    shape = f"image:{rows}x{spec.height}x{spec.width}x3"
+    shape = f"image:{rows}x{spec.height}x{spec.width}x{spec.channels}"
     try:
         folder = cache_folder(spec, sha256)
         engines = folder / str(rows)

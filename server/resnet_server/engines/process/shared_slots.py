@@ -16,7 +16,7 @@ def _aligned(size: int) -> int:
 
 
 class SharedSlots:
-    """`count` slots of UINT8 [max_rows, height, width, 3] and FP32 [max_rows, classes] over a file descriptor.
+    """`count` slots of UINT8 [max_rows, height, width, channels] and FP32 [max_rows, classes] over a file descriptor.
 
     `running` is the slot that the engine computes, or IDLE: what it was doing can be read after it died.
     """
@@ -25,7 +25,7 @@ class SharedSlots:
         image_bytes, logit_bytes = sizes(spec)
         size = image_bytes + logit_bytes
         memory = mmap.mmap(fd, ALIGNMENT + count * size)
-        shape, classes = (spec.max_rows, spec.height, spec.width, 3), (spec.max_rows, spec.classes)
+        shape, classes = (spec.max_rows, spec.height, spec.width, spec.channels), (spec.max_rows, spec.classes)
         starts = [ALIGNMENT + i * size for i in range(count)]
         self._running = np.ndarray(1, np.int32, memory)
         self.images: list[Images] = [np.ndarray(shape, np.uint8, memory, start) for start in starts]
@@ -48,7 +48,7 @@ class SharedSlots:
 
 def sizes(spec: EngineSpec) -> tuple[int, int]:
     """Bytes of a slot's images and of its logits."""
-    return _aligned(spec.max_rows * spec.height * spec.width * 3), _aligned(4 * spec.max_rows * spec.classes)
+    return _aligned(spec.max_rows * spec.height * spec.width * spec.channels), _aligned(4 * spec.max_rows * spec.classes)
 
 
 def allocate(spec: EngineSpec, count: int) -> int:

@@ -116,7 +116,8 @@ class Worker:
 
 def encode(spec: EngineSpec) -> str:
     """The spec as JSON."""
-    values = {name: getattr(spec, name) for name in ("threads", "wide_threads", "max_rows", "height", "width", "classes", "sha256")}
+    names = ("threads", "wide_threads", "max_rows", "height", "width", "classes", "channels", "sha256")
+    values = {name: getattr(spec, name) for name in names}
     return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device)})
 
 
