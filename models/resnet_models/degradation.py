@@ -93,9 +93,14 @@ def verdict(runs: Sequence[Run]) -> str:
         _compare(plain, "the degradation is there" if degraded else "NO degradation in this run, against the paper's claim"),
         _compare(residual, "depth helps" if mended else "depth does NOT help in this run, against the paper's claim"),
     ]
-    both = "agrees with" if degraded and mended else "does not agree with"
+    both = "has the signs of" if degraded and mended else "does not have the signs of"
     seeds = ", ".join(f"{run.name} {run.seed}" for run in runs)
-    return "\n".join([*lines, f"Together this {both} He et al., Fig. 6. Seeds: {seeds}; one run each."]) + "\n"
+    return (
+        "\n".join(
+            [*lines, f"Together this {both} He et al., Fig. 6. Seeds: {seeds}; one run each: how sure it is, `evaluate` and `claims` tell."]
+        )
+        + "\n"
+    )
 
 
 def _compare(pair: Sequence[Run], meaning: str) -> str:

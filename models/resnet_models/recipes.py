@@ -23,7 +23,7 @@ class Changes:
 
     `label_smoothing` after Szegedy et al. (arXiv 1512.00567, section 7); `ema`: decay a step of the averaged weights that are
     evaluated and saved; `whiten`: the first convolution starts as the whitening of its patches (Coates and Ng 2011);
-    `schedule`: one-cycle, cosine or steps; `peak`: greatest learning rate.
+    `schedule`: one-cycle, cosine or steps; `peak`: greatest learning rate; `batch`: images a step.
     """
 
     label_smoothing: float | None = None
@@ -31,11 +31,12 @@ class Changes:
     whiten: bool | None = None
     schedule: str | None = None
     peak: float | None = None
+    batch: int | None = None
 
     def options(self) -> list[str]:
         """As words of the command line."""
         words = []
-        for name in ("label_smoothing", "ema", "schedule", "peak"):
+        for name in ("label_smoothing", "ema", "schedule", "peak", "batch"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         return [*words, "--whiten"] if self.whiten else words
@@ -92,18 +93,25 @@ def cosine_rate(step: int, steps: int, peak: float = 0.2, warm_up: float = 0.05)
     return peak / 2 * (1 + math.cos(math.pi * (position - warm_up) / (1 - warm_up)))
 
 
+def imagenet_rate(step: int, steps: int, peak: float = 0.1) -> float:
+    """`peak`, divided by 10 after a third and after two thirds (90 epochs: torchvision's reference; the paper waits for plateaus)."""
+    return float(peak * 0.1 ** int(3 * step / steps))
+
+
 SCHEDULES: dict[str, Callable[[int, int, float], float]] = {"one-cycle": one_cycle_rate, "cosine": cosine_rate, "steps": paper_rate}
 
 
 def find_recipe(name: str, variant: Variant, changes: Changes | None = None) -> Recipe:
-    """Return recipe `paper` or `short` for a variant, with `changes`; raise ResnetModelsError for another name or schedule."""
+    """Return recipe `paper`, `short` or `imagenet` for a variant, with `changes`; raise ResnetModelsError for another name or schedule."""
     if name == "paper":
         rate = warmed_paper_rate if variant.depth >= WARM_UP_DEPTH else paper_rate
         recipe, schedule, peak = Recipe("paper", 164, 128, 0.9, False, 1e-4, 0.0, rate), rate, 0.1
     elif name == "short":
         recipe, schedule, peak = Recipe("short", 40, 128, 0.9, True, 5e-4, 0.0, one_cycle_rate), one_cycle_rate, 0.2
+    elif name == "imagenet":
+        recipe, schedule, peak = Recipe("imagenet", 90, 256, 0.9, False, 1e-4, 0.0, imagenet_rate), imagenet_rate, 0.1
     else:
-        raise ResnetModelsError(f"recipe: '{name}' is unknown; expected paper or short")
+        raise ResnetModelsError(f"recipe: '{name}' is unknown; expected paper, short or imagenet")
     return changed(recipe, schedule, peak, changes) if changes and changes.options() else recipe
 
 
@@ -120,5 +128,6 @@ def changed(recipe: Recipe, schedule: Callable[[int, int, float], float], peak: 
         label_smoothing=recipe.label_smoothing if changes.label_smoothing is None else changes.label_smoothing,
         ema=recipe.ema if changes.ema is None else changes.ema,
         whiten=bool(changes.whiten),
+        batch=changes.batch or recipe.batch,
         changes=changes,
     )

@@ -216,8 +216,8 @@ def response_claim(study: Study) -> Claim:
 
 def landscape_claim(name: str, ours: Landscape, twin_name: str, twin: Landscape) -> Claim:
     """The residual network's loss surface is smoother and wider."""
-    rough = f"{100 * ours.roughness():.0f} % of {name}'s plane, {100 * twin.roughness():.0f} % of {twin_name}'s"
-    wide = f"{100 * ours.basin():.0f} % of {name}'s plane, {100 * twin.basin():.0f} % of {twin_name}'s"
+    rough = f"{100 * ours.roughness():.0f} % of {name}'s plane, {100 * twin.roughness():.0f} % of {twin_name}'s; one plane, no interval"
+    wide = f"{100 * ours.basin():.0f} % of {name}'s plane, {100 * twin.basin():.0f} % of {twin_name}'s; one plane, no interval"
     return Claim(
         "Loss landscape",
         "Li et al., arXiv 1712.09913, section 5",

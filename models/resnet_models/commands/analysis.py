@@ -1,4 +1,4 @@
-"""`resnet-train analyze`, `landscape` and `card`: what a trained network is, and why it trains."""
+"""`resnet-train analyze`, `landscape`, `claims` and `card`: what a trained network is, and why it trains."""
 
 import sys
 from dataclasses import replace
@@ -29,6 +29,7 @@ def card(checkpoints: tuple[Path, ...]) -> None:
 @click.option("--twin", type=click.Path(path_type=Path), help="Checkpoint of the plain twin, for the same measurements.")
 @click.option("--family", type=click.Path(path_type=Path), multiple=True, help="Networks of other depths, for layer responses; repeatable.")
 @click.option("--landscapes", type=click.Path(path_type=Path), help="What `landscape` wrote of this network and its twin.")
+@click.option("--study", type=click.Path(path_type=Path), help="Numbers of an earlier run: nothing is measured, the report written again.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file; the numbers go beside it  [default: NAME.html]")
 @click.option("--images", type=click.IntRange(10, 1000), default=200, help="Bundled test images for the lesions.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of initial weights, sampled paths and draws.")
@@ -39,6 +40,7 @@ def analyze(
     twin: Path | None,
     family: tuple[Path, ...],
     landscapes: Path | None,
+    study: Path | None,
     out: Path | None,
     images: int,
     seed: int,
@@ -49,19 +51,26 @@ def analyze(
     Writes the numbers as JSON and a report with a verdict on each part of each claim.
     """
     from resnet_models.analysis.page import study_report
-    from resnet_models.analysis.study import run_study, write_study
+    from resnet_models.analysis.study import read_study, run_study, write_study
     from resnet_models.checkpoint import load_checkpoint
 
     use_threads(threads)
-    with Console(file=sys.stderr).status("") as status:
-        loaded, others = load_checkpoint(checkpoint), [load_checkpoint(path) for path in family]
-        study = run_study(loaded, load_checkpoint(twin) if twin else None, others, images, seed, lambda text: status.update(f"{text} ..."))
-    words = [f"--twin {twin.name}"] if twin else []
-    words += [f"--family {path.name}" for path in family]
-    study = replace(study, command=" ".join(["resnet-train analyze", checkpoint.name, *words, f"--images {images} --seed {seed}"]))
-    path = out or Path(f"{study.name}.html")
-    write_study(study, path.with_suffix(".json"))
-    study_report(study, loaded, landscapes, path)
+    loaded = load_checkpoint(checkpoint)
+    if study is not None:
+        found = read_study(study)
+        if found.name != loaded.info.variant:
+            raise click.BadParameter(f"is of {found.name}; expected {loaded.info.variant}", param_hint="study")
+        path = out or Path(f"{found.name}.html")
+    else:
+        twins, others = load_checkpoint(twin) if twin else None, [load_checkpoint(one) for one in family]
+        with Console(file=sys.stderr).status("") as status:
+            found = run_study(loaded, twins, others, images, seed, lambda text: status.update(f"{text} ..."))
+        words = [f"--twin {twin.name}"] if twin else []
+        words += [f"--family {one.name}" for one in family]
+        found = replace(found, command=" ".join(["resnet-train analyze", checkpoint.name, *words, f"--images {images} --seed {seed}"]))
+        path = out or Path(f"{found.name}.html")
+        write_study(found, path.with_suffix(".json"))
+    study_report(found, loaded, landscapes, path)
     print(path)
 
 
@@ -94,3 +103,27 @@ def landscape(checkpoints: tuple[Path, ...], steps: int, reach: float, images: i
         shares = f"{100 * one.roughness():.0f} % of the plane not convex, {100 * one.basin():.0f} % below 2 nats"
         print(f"{name}: loss {one.centre:.3f} at the centre, {shares}")
     print(out)
+
+
+@click.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of what the other commands wrote.")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Markdown page whose table is replaced  [default: print it]")
+@click.option("--plots", type=click.Path(path_type=Path, file_okay=False), help="Folder to draw the figures into.")
+@click.option("--check", is_flag=True, help="Change nothing; fail if the page's table is not what the results give.")
+@one_line_errors
+def claims(results: Path, page: Path | None, plots: Path | None, check: bool) -> None:
+    """Test each claim on stored results, part by part, and write the table of verdicts."""
+    from resnet_models.analysis.tables import all_claims, claims_table, draw_figures, with_table
+
+    if plots is not None:
+        draw_figures(results, plots)
+    table = claims_table(all_claims(results))
+    if page is None:
+        print(table)
+        return
+    before = page.read_text(encoding="utf-8")
+    after = with_table(before, table)
+    if check and after != before:
+        raise click.ClickException(f"page: {page} is not what {results} gives; run resnet-train claims without --check")
+    page.write_text(after, encoding="utf-8")
+    print(page)

@@ -11,10 +11,13 @@ from resnet_models.commands.options import data_option, one_line_errors, threads
 @click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="CHECKPOINT...")
 @data_option
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", help="Images to use, un-augmented.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images; CIFAR-10 is in random order  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="JSON file to write.")
 @threads_option
 @one_line_errors
-def evaluate(checkpoints: tuple[Path, ...], data: Path, download: bool, split: str, out: Path, threads: int | None) -> None:
+def evaluate(
+    checkpoints: tuple[Path, ...], data: Path, download: bool, split: str, limit: int | None, out: Path, threads: int | None
+) -> None:
     """Count what each CHECKPOINT gets wrong, in eval mode and fp32, image by image, so that networks can be compared in pairs."""
     from resnet_models.data import load_cifar10
     from resnet_models.evaluation import Evaluation, evaluate_checkpoints, write_evaluations
@@ -25,7 +28,10 @@ def evaluate(checkpoints: tuple[Path, ...], data: Path, download: bool, split: s
 
     use_threads(threads)
     both = load_cifar10(data, download=download)
-    found = evaluate_checkpoints(checkpoints, both.train if split == "train" else both.test, show)
+    images = both.train if split == "train" else both.test
+    found = evaluate_checkpoints(checkpoints, images.head(limit) if limit else images, show)
     names = " ".join(path.name for path in checkpoints)
-    write_evaluations(found, f"resnet-train evaluate {names} --data DIR --split {split} --out {out.name}", out)
+    write_evaluations(
+        found, f"resnet-train evaluate {names} --data DIR --split {split}{f' --limit {limit}' if limit else ''} --out {out.name}", out
+    )
     print(out)

@@ -30,12 +30,13 @@ def degradation(
     data: Path,
     download: bool,
     depths: str,
-    recipe: str,
+    recipe: str | None,
     epochs: int | None,
     schedule: str | None,
     peak: float | None,
     label_smoothing: float | None,
     ema: float | None,
+    batch: int | None,
     whiten: bool,
     seed: int,
     out: Path,
@@ -54,7 +55,7 @@ def degradation(
     from resnet_models.recipes import Changes
 
     names = experiment.networks(parse_depths(depths))
-    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak)
+    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak, batch)
     settings = RunSettings(data, download, recipe, epochs, seed, True, device, precision, threads, changes)
     images = load(settings, names[0])
 
@@ -91,12 +92,13 @@ def seeds(
     data: Path,
     download: bool,
     seeds: int,
-    recipe: str,
+    recipe: str | None,
     epochs: int | None,
     schedule: str | None,
     peak: float | None,
     label_smoothing: float | None,
     ema: float | None,
+    batch: int | None,
     whiten: bool,
     validation: int,
     out: Path,
@@ -114,7 +116,7 @@ def seeds(
 
     for variant in variants:
         find_variant(variant)
-    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak)
+    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak, batch)
     settings = RunSettings(data, download, recipe, epochs, 1, True, device, precision, threads, changes, validation=validation)
     found = []
     for seed in range(1, seeds + 1):  # all networks with one seed before any with the next: an early end leaves whole comparisons

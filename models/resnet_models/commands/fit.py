@@ -15,12 +15,15 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what makes a recipe, for every command that trains."""
     for option in reversed(
         (
-            click.option("--recipe", type=click.Choice(["paper", "short"]), default="short", help="Schedule and constants."),
+            click.option(
+                "--recipe", type=click.Choice(["paper", "short", "imagenet"]), help="Schedule and constants  [default: by network]"
+            ),
             click.option("--epochs", type=click.IntRange(min=1), help="Length of a run  [default: the recipe's]"),
             click.option("--schedule", type=click.Choice(["one-cycle", "cosine", "steps"]), help="Learning rates  [default: the recipe's]"),
             click.option("--peak", type=click.FloatRange(0, min_open=True), help="Greatest learning rate  [default: the recipe's]"),
             click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="Share given to all classes alike."),
             click.option("--ema", type=click.FloatRange(0, 1, max_open=True), help="Decay a step of averaged weights, e.g. 0.99."),
+            click.option("--batch", type=click.IntRange(min=1), help="Images a step  [default: the recipe's]"),
             click.option("--whiten", is_flag=True, help="Start the first convolution as the whitening of its patches."),
         )
     ):
@@ -46,12 +49,13 @@ def fit(
     variant: str,
     data: Path,
     download: bool,
-    recipe: str,
+    recipe: str | None,
     epochs: int | None,
     schedule: str | None,
     peak: float | None,
     label_smoothing: float | None,
     ema: float | None,
+    batch: int | None,
     whiten: bool,
     seed: int,
     validation: int,
@@ -65,17 +69,15 @@ def fit(
 ) -> None:
     """Train VARIANT (for example resnet20) and write a checkpoint after every epoch.
 
+    Networks for 32x32 images are trained on CIFAR-10, others on a folder with train/CLASS/ and val/CLASS/, as ImageNet is laid out.
+
     A run killed at any moment continues with --resume and ends with the weights of an undisturbed one. What is at OUT is never
     overwritten without --overwrite.
     """
-    row = find_variant(variant)
-    if row.stem != "cifar":
-        raise click.BadParameter(
-            f"'{variant}' takes {row.input_size}x{row.input_size} images; only CIFAR variants are trained here", param_hint="variant"
-        )
+    find_variant(variant)
     from resnet_models.recipes import Changes
 
-    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak)
+    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak, batch)
     settings = RunSettings(
         data, download, recipe, epochs, seed, resume, device, precision, threads, changes, overwrite, validation, compile
     )

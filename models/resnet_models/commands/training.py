@@ -26,7 +26,7 @@ class RunSettings:
 
     data: Path
     download: bool
-    recipe: str
+    recipe: str | None
     epochs: int | None
     seed: int
     resume: bool
@@ -66,8 +66,13 @@ def train(variant: str, path: Path, settings: RunSettings) -> "CheckpointInfo":
 def load(settings: RunSettings, variant: str) -> "Dataset":
     """The images that `variant` is trained on."""
     from resnet_models.data import load_cifar10
+    from resnet_models.folder import load_image_folder
 
-    find_variant(variant)
+    row = find_variant(variant)
+    if row.stem == "imagenet":
+        if settings.validation:
+            raise click.BadParameter(f"{settings.validation}; only CIFAR-10's training images can be held out", param_hint="validation")
+        return load_image_folder(settings.data, row.input_size)
     data = load_cifar10(settings.data, download=settings.download)
     return data.holding_out(settings.validation) if settings.validation else data
 
@@ -75,18 +80,20 @@ def load(settings: RunSettings, variant: str) -> "Dataset":
 def make_trainer(variant: str, path: Path, settings: RunSettings, data: "Dataset") -> "Trainer":
     """The trainer of one run."""
     from resnet_models.devices import pick_device, pick_precision
+    from resnet_models.normalisation import CIFAR10, IMAGENET
     from resnet_models.recipes import find_recipe
     from resnet_models.trainer import Trainer
     from resnet_models.training_plan import TrainingPlan
 
     row = find_variant(variant)
-    recipe = find_recipe(settings.recipe, row, settings.changes)
+    imagenet = row.stem == "imagenet"
+    recipe = find_recipe(settings.recipe or ("imagenet" if imagenet else "short"), row, settings.changes)
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     length = settings.epochs or recipe.epochs
-    return Trainer(
-        TrainingPlan(row, recipe, length, settings.seed, path, device=device, precision=precision, compile=settings.compile), data
-    )
+    statistics = IMAGENET if imagenet else CIFAR10
+    plan = TrainingPlan(row, recipe, length, settings.seed, path, statistics, device, precision, settings.compile)
+    return Trainer(plan, data)
 
 
 def run_with_progress(trainer: "Trainer") -> "CheckpointInfo":

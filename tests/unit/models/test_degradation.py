@@ -32,10 +32,10 @@ def test_the_verdict_agrees_with_the_paper_only_where_the_numbers_do() -> None:
     assert "plain56's training error, 12.00 %, is 4.00 points above plain20's, 8.00 %" in as_in_the_paper
     assert "the degradation is there" in as_in_the_paper
     assert "resnet56's training error, 2.00 %, is 3.00 points below resnet20's" in as_in_the_paper
-    assert "this agrees with He et al." in as_in_the_paper
+    assert "this has the signs of He et al." in as_in_the_paper
     assert "NO degradation in this run" in verdict(four(12, 8, 5, 2))
     assert "depth does NOT help in this run" in verdict(four(8, 12, 2, 5))
-    assert "does not agree with He et al." in verdict(four(8, 12, 2, 5))
+    assert "does not have the signs of He et al." in verdict(four(8, 12, 2, 5))
 
 
 @pytest.mark.parametrize("depths", [(56, 20), (20, 20), (20, 57), (18, 34)])

@@ -214,7 +214,8 @@ def test_the_command_line_trains_a_real_epoch_in_the_arithmetic_that_the_environ
     ("arguments", "message"),
     [
         (["fit", "resnet21", "--data", "."], "variant: 'resnet21' is unknown"),
-        (["fit", "resnet50", "--data", "."], "only CIFAR variants are trained here"),
+        (["fit", "resnet50", "--data", "nowhere"], "data: nowhere/train is no folder with a folder of images for each class"),
+        (["fit", "resnet20", "--data", "nowhere", "--batch", "0"], "0 is not in the range x>=1"),
         (["fit", "resnet20", "--data", "nowhere"], "data: nowhere has neither"),
         (["fit", "resnet20", "--data", ".", "--device", "tpu"], "device: 'tpu' is unknown"),
         (["fit", "resnet20", "--data", ".", "--precision", "fp16"], "'fp16' is not one of 'auto', 'fp32', 'bf16'"),
