@@ -1,6 +1,7 @@
 """Both shapes on a real Ray cluster of two nodes, one of which dies under load."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,12 +13,15 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 import ray
 import tritonclient.grpc as triton
+import yaml
 from balancer import poll
 from ray import serve
 from ray.cluster_utils import Cluster
+from ray.serve.schema import ServeDeploySchema
 from ray_nodes import STORE, ray_cluster
 from resnet_client import Client
 from resnet_proto import open_inference_pb2 as oip
@@ -191,3 +195,44 @@ def test_placed_servers_are_called_directly_and_outlive_a_node(
         assert probe.connect_ex((gone.rpartition(":")[0], int(gone.rpartition(":")[2]))), "the server of the node outlived it"
     serve.delete("placed")
     poll(lambda: not addresses(), "an empty directory", 60)
+
+
+def test_the_shipped_configuration_with_a_repository_by_url_scales_with_the_load(
+    cluster: Cluster, nodes: list[Any], repository: Path, expected: Logits, tmp_path: Path
+) -> None:
+    """As `serve deploy` does it; any load at all is more than these thresholds allow one replica."""
+    archive = shutil.make_archive(str(tmp_path / "repository-1"), "zip", repository.parent, repository.name)
+    config = yaml.safe_load((Path(placed.__file__).parents[1] / "placed.yaml").read_text())
+    (application,) = config["applications"]
+    application["runtime_env"] = {"working_dir": f"file://{archive}"}
+    application["args"] = {"repository": ".", "replicas": 1, "max_replicas": 2, "waiting_seconds": 0.01, "demand": 0.05}
+    serve.context._get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+    def addresses() -> list[str]:
+        found: list[str] = ray.get(directory().addresses.remote())
+        return found
+
+    poll(lambda: len(addresses()) == 1, "one address", 180)
+    (alone,) = addresses()
+    with Client(alone) as client, RetryingLoad(lambda row: client.infer(IMAGES[row : row + 1], model="resnet20")[0], expected, 4) as load:
+        poll(lambda: len(addresses()) == 2, "a second server for the load", 180)
+    assert not load.problems
+    (victim,) = [process for process in psutil.process_iter() if listens(process, alone)]
+    victim.kill()
+    poll(lambda: alone not in addresses(), "the end of the killed server's lease", 60)
+    poll(lambda: len(addresses()) == 2, "a server in its place", 180)
+    serve.delete("resnet-placed")
+
+
+def listens(process: psutil.Process, address: str) -> bool:
+    """True for the server of ours that listens there."""
+    try:
+        if "resnet_server" not in process.cmdline() or "serve" not in process.cmdline():
+            return False
+        return any(
+            f"{at.laddr.ip.removeprefix('::ffff:')}:{at.laddr.port}" == address
+            for at in process.net_connections()
+            if at.status == psutil.CONN_LISTEN
+        )
+    except psutil.Error:
+        return False

@@ -16,7 +16,7 @@ RULES = DEPLOY / "prometheus" / "rules"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "resnet-serving.json"
 METRIC = re.compile(r"(?<![:\w])resnet_[a-z0-9_]+")
 RECORD = re.compile(r"- record: (\S+)")
-RECORDED = re.compile(r"\b(?:model|job):[a-z_]+:[a-z0-9_]+")
+RECORDED = re.compile(r"\b(?:model|job|pod):[a-z_]+:[a-z0-9_]+")
 ALERT = re.compile(r"^ +- alert: (\w+)$", re.MULTILINE)
 
 

@@ -1,0 +1,62 @@
+"""The compose files and the Dockerfile, as far as they can be read without Docker; `make compose-test` runs them."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+SERVICES = COMPOSE["services"]
+
+
+def test_the_images_carry_the_version_of_the_project() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert SERVICES["server"]["build"]["labels"]["org.opencontainers.image.version"] == f"${{RESNET_VERSION:-{version}}}"
+    chart = yaml.safe_load((ROOT / "deploy" / "helm" / "resnet-serving" / "Chart.yaml").read_text())
+    assert chart["appVersion"] == version
+    assert version not in DOCKERFILE
+
+
+def test_the_base_image_is_named_once_and_can_be_pinned() -> None:
+    assert len(re.findall(r"python:[\d.]+-slim", re.sub(r"^#.*", "", DOCKERFILE, flags=re.MULTILINE))) == 1
+    assert SERVICES["server"]["build"]["args"]["BASE"] == "${RESNET_BASE:-python:3.13-slim}"
+    assert re.findall(r"^FROM (\S+) AS base", DOCKERFILE, re.MULTILINE) == ["${BASE}"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_held_in(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert {"mem_limit", "pids_limit"} <= set(service)
+    assert "cpus" in service or name not in ("server", "bench"), "what is measured and what measures have limits"
+
+
+def test_docker_waits_longer_than_the_drain() -> None:
+    drain = int(SERVICES["server"]["environment"]["RESNET_SERVER_DRAIN_SECONDS"].rpartition(":-")[2].rstrip("}"))
+    assert int(SERVICES["server"]["stop_grace_period"].rstrip("s")) >= drain + 10
+
+
+def test_the_health_check_is_asked_seldom() -> None:
+    """It costs a start of Python with gRPC on the server's own cores."""
+    (interval,) = re.findall(r"HEALTHCHECK --interval=(\d+)s", DOCKERFILE)
+    assert int(interval) >= 30
+
+
+@pytest.mark.parametrize("name", ["gpu.yml", "published.yml"])
+def test_an_overlay_changes_only_what_there_is(name: str) -> None:
+    overlay = yaml.safe_load((ROOT / "deploy" / name).read_text())["services"]
+    assert set(overlay) <= set(SERVICES)
+    for build in (service["build"] for service in overlay.values() if "build" in service):
+        for argument in build.get("args", {}):
+            assert re.search(rf"^ARG {argument}\b", DOCKERFILE, re.MULTILINE)
+
+
+def test_no_stage_that_compose_builds_is_missing() -> None:
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
+    assert {service["build"]["target"] for service in SERVICES.values() if "build" in service} <= stages
