@@ -4,6 +4,7 @@ import click
 
 from resnet_bench.compare.command import compare
 from resnet_bench.depths.command import depths
+from resnet_bench.fleet_command import plan_fleet_command
 from resnet_bench.handlers.command import handlers
 from resnet_bench.limit.command import limit
 from resnet_bench.limit.endurance_command import overload, soak
@@ -25,3 +26,4 @@ main.add_command(soak)
 main.add_command(overload)
 main.add_command(peers)
 main.add_command(handlers)
+main.add_command(plan_fleet_command)

@@ -99,6 +99,7 @@ class Project:
             "RESNET_SERVER_PLAN_SECONDS": "1",
             "RESNET_CPUS": str(min(2, int(run("docker", "info", "--format", "{{.NCPU}}")))),
             "RESNET_GRPC_PORTS": str(first),
+            "RESNET_HTTP_PORTS": "0",
             "PROMETHEUS_PORT": str(last - 1),
             "GRAFANA_PORT": str(last),
         }

@@ -19,6 +19,7 @@ def read(name: str) -> dict[str, Any]:
     ("name", "kind", "model"),
     [
         ("runtime.yaml", "ClusterServingRuntime", "V1alpha1ServingRuntimeSpec"),
+        ("runtime-rest.yaml", "ClusterServingRuntime", "V1alpha1ServingRuntimeSpec"),
         ("inferenceservice.yaml", "InferenceService", "V1beta1InferenceServiceSpec"),
     ],
 )
@@ -45,10 +46,16 @@ def test_the_service_picks_the_runtime() -> None:
     assert (model["modelFormat"]["name"], model["modelFormat"]["version"]) in formats
 
 
-def test_the_first_port_is_grpc_and_readiness_asks_it() -> None:
-    (container,) = read("runtime.yaml")["spec"]["containers"]
-    assert container["name"] == "kserve-container"
+@pytest.mark.parametrize(
+    ("name", "protocol", "port", "option"),
+    [("runtime.yaml", "grpc-v2", "h2c", "--grpc-port"), ("runtime-rest.yaml", "v2", "http1", "--http-port")],
+)
+def test_the_first_port_is_that_of_the_protocol_and_readiness_asks_grpc(name: str, protocol: str, port: str, option: str) -> None:
+    spec = read(name)["spec"]
+    (container,) = spec["containers"]
+    assert (container["name"], spec["protocolVersions"]) == ("kserve-container", [protocol])
     first = container["ports"][0]
-    assert first["name"] == "h2c"
-    assert container["readinessProbe"]["grpc"]["port"] == container["startupProbe"]["grpc"]["port"] == first["containerPort"]
-    assert f"--grpc-port={first['containerPort']}" in container["args"]
+    assert first["name"] == port
+    assert f"{option}={first['containerPort']}" in container["args"]
+    for probe in ("readinessProbe", "startupProbe"):
+        assert f"--grpc-port={container[probe]['grpc']['port']}" in container["args"]

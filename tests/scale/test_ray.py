@@ -1,7 +1,9 @@
 """Both shapes on a real Ray cluster of two nodes, one of which dies under load."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +15,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 import ray
 import tritonclient.grpc as triton
@@ -99,16 +100,16 @@ def persistent(client: triton.InferenceServerClient, image: "np.ndarray[Any, np.
     raise last
 
 
-def replica_nodes() -> set[str]:
-    """Node ids of the living replicas; the public way needs Ray's dashboard."""
+def replicas() -> dict[str, int]:
+    """Node id and process id of the living replicas; the public way needs Ray's dashboard."""
     from ray._private.state import actors
 
     living = [actor for actor in actors().values() if "ServeReplica" in actor["ActorClassName"] and actor["State"] == "ALIVE"]
-    return {actor["Address"]["NodeID"] for actor in living}
+    return {actor["Address"]["NodeID"]: actor["Pid"] for actor in living}
 
 
 def node_with_a_replica(nodes: list[Any]) -> Any:
-    found = [node for node in nodes if node.node_id in replica_nodes()]
+    found = [node for node in nodes if node.node_id in replicas()]
     assert len(found) == len(nodes), "replicas spread over the nodes"
     return found[0]
 
@@ -213,26 +214,17 @@ def test_the_shipped_configuration_with_a_repository_by_url_scales_with_the_load
         return found
 
     poll(lambda: len(addresses()) == 1, "one address", 180)
-    (alone,) = addresses()
+    (alone,), (victim,) = addresses(), servers_of_replicas()
     with Client(alone) as client, RetryingLoad(lambda row: client.infer(IMAGES[row : row + 1], model="resnet20")[0], expected, 4) as load:
         poll(lambda: len(addresses()) == 2, "a second server for the load", 180)
     assert not load.problems
-    (victim,) = [process for process in psutil.process_iter() if listens(process, alone)]
-    victim.kill()
+    os.kill(victim, signal.SIGKILL)
     poll(lambda: alone not in addresses(), "the end of the killed server's lease", 60)
     poll(lambda: len(addresses()) == 2, "a server in its place", 180)
     serve.delete("resnet-placed")
 
 
-def listens(process: psutil.Process, address: str) -> bool:
-    """True for the server of ours that listens there."""
-    try:
-        if "resnet_server" not in process.cmdline() or "serve" not in process.cmdline():
-            return False
-        return any(
-            f"{at.laddr.ip.removeprefix('::ffff:')}:{at.laddr.port}" == address
-            for at in process.net_connections()
-            if at.status == psutil.CONN_LISTEN
-        )
-    except psutil.Error:
-        return False
+def servers_of_replicas() -> list[int]:
+    """Process ids of the servers that replicas started."""
+    children = [path.read_text().split() for pid in replicas().values() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(pid) for pids in children for pid in pids if b"resnet_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]

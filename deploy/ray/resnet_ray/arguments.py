@@ -42,7 +42,7 @@ class Arguments:
 
     def command(self, host: str) -> list[str]:
         """Command line of a server on free ports of `host`."""
-        place = ["--repository", self.repository, "--host", host, "--grpc-port", "0", "--metrics-port", "0"]
+        place = ["--repository", self.repository, "--host", host, "--grpc-port", "0", "--metrics-port", "0", "--http-port", "off"]
         given = shlex.split(self.options)
         # Ray does not pin its workers: without a word, every replica would plan for all cores of its node.
         cores = [] if self.gpus or "--engines" in given else ["--engines", str(self.cpus), "--threads", "1"]

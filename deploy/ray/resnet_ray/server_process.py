@@ -12,7 +12,7 @@ from typing import NamedTuple
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=(\S+):(\d+) metrics=(\S+):(\d+)")
+ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=(\S+):(\d+) metrics=(\S+):(\d+)(?: .*)?")
 SERVING = b"\x08\x01"
 PR_SET_PDEATHSIG = 1
 

@@ -84,7 +84,7 @@ def test_replicas_that_said_nothing_yet_ask_for_the_least() -> None:
 
 
 def test_a_server_that_cannot_start_says_so(tmp_path: Path) -> None:
-    arguments = ["--repository", str(tmp_path / "absent"), "--grpc-port", "0", "--metrics-port", "0"]
+    arguments = ["--repository", str(tmp_path / "absent"), "--grpc-port", "0", "--metrics-port", "0", "--http-port", "off"]
     with pytest.raises(RuntimeError, match="ended with status 1 before it listened"):
         ServerProcess(arguments)
 
