@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
 
-.PHONY: install demo test lint proto bench serve compose-test scale-test lock figures clean
+.PHONY: install demo test fuzz hostile lint proto bench serve compose-test scale-test lock figures clean
 
 install: $(STAMP)
 
@@ -32,6 +32,14 @@ bench: $(STAMP) $(REPOSITORY)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# 100,000 damaged messages, images and manifests to each transport; RESNET_FUZZ_SEED chooses others.
+fuzz: $(STAMP)
+	RESNET_FUZZ_INPUTS=100000 $(BIN)/python -m pytest tests/fuzz -s
+
+# Latencies of ordinary callers beside each attack on memory, decoders and parsers.
+hostile: $(STAMP) $(REPOSITORY)
+	PYTHONPATH=tests/support $(BIN)/python tests/fuzz/hostile_neighbours.py --repository $(REPOSITORY)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

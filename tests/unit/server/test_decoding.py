@@ -4,19 +4,18 @@ import asyncio
 import io
 import os
 import signal
-import struct
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from attacks import flood_of_chunks, many_scans
 from PIL import Image
 from processes import descendants, processor_seconds, wait_for_end
 from resnet_proto.manifest_pb2 import Input
 from resnet_proto.preprocessing import preprocess
 from resnet_server.endpoints.decoding.budget import WaitingBudget
-from resnet_server.endpoints.decoding.cost import MOST_SCANS, SCAN, cost_of
+from resnet_server.endpoints.decoding.cost import MOST_SCANS, cost_of
 from resnet_server.endpoints.decoding.pool import DecoderPool
 from resnet_server.errors import DeadlineError, InvalidRequestError
 
@@ -43,23 +42,6 @@ def encoded(width: int, height: int, kind: str = "JPEG", mode: str = "RGB", **op
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def many_scans(width: int, height: int, scans: int) -> bytes:
-    """A progressive JPEG that repeats its last scan: a few bytes each, and a pass over all pixels."""
-    data = encoded(width, height, progressive=True)
-    last = data.rindex(SCAN)
-    return data[:-2] + (scans - data.count(SCAN)) * data[last:-2] + data[-2:]
-
-
-def flood_of_chunks(count: int) -> bytes:
-    """A PNG whose header has `count` chunks, each of which Pillow reads in Python."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
-    return head + count * chunk(b"prVt", b"") + chunk(b"IDAT", zlib.compress(bytes(8 * 25))) + chunk(b"IEND", b"")
 
 
 def decoders() -> list[int]:
