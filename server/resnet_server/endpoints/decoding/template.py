@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 
 from resnet_server.endpoints.decoding.decoder import Decoder, DecoderLostError
 from resnet_server.errors import ModelUnavailableError
 from resnet_server.processes.child import Child
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS, NOTICED_SECONDS = 3, 0.2
 
@@ -19,18 +22,25 @@ class Template:
         self._is_up, self._gone = asyncio.Event(), asyncio.Event()
 
     def start(self) -> None:
-        """Start the process, unless it has been."""
+        """Start the process, unless it has been; where the system cannot now, the next call tries again."""
         if self._child is not None:
             return
         child = Child("decoders", ("resnet_server.endpoints.decoding.worker",), socket.SOCK_SEQPACKET)
-        child.started, child.read, child.died = self._started, _read, self._died
-        self._child = child
-        child.start()
+        child.started, child.read = self._started, _read
+        child.lost, child.died = self._lost, lambda _: True
+        try:
+            child.start()
+        except OSError as error:
+            log.error("decoders: cannot be started: %s", error.strerror)
+        else:
+            self._child = child
 
     async def make(self, lane: int, seconds: float) -> Decoder:
         """A decoder for tasks of at most `seconds` of processor time. Raises ModelUnavailableError where no process can be had."""
-        self.start()
         for _ in range(ATTEMPTS):
+            self.start()
+            if self._child is None:
+                break
             await self._is_up.wait()
             gone = self._gone
             try:
@@ -67,10 +77,9 @@ class Template:
         self._gone = asyncio.Event()
         self._is_up.set()
 
-    def _died(self, _: int | None) -> bool:
+    def _lost(self) -> None:
         self._is_up.clear()
         self._gone.set()
-        return True
 
 
 def _read(channel: socket.socket) -> bool:

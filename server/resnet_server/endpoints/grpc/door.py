@@ -16,10 +16,11 @@ RETRY_SECONDS = 0.1
 class Door:
     """One for all methods that compute. `held` is what messages may take in all, in bytes."""
 
-    def __init__(self, registry: Registry, held: HeldBytes) -> None:
+    def __init__(self, registry: Registry, held: HeldBytes, now: Callable[[], float] = time.monotonic) -> None:
         self.registry = registry
         self.held = held
-        self._beat = time.monotonic()
+        self._now = now
+        self._beat = now()
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, message_bytes: int) -> None:
@@ -63,7 +64,7 @@ class Door:
     @property
     def is_alive(self) -> bool:
         """False once a batcher's lock has not been free for DEAD_SECONDS: its dispatcher is deadlocked, and only a restart helps."""
-        return time.monotonic() - self._beat < DEAD_SECONDS
+        return self._now() - self._beat < DEAD_SECONDS
 
     def start(self) -> None:
         """Begin to look after the batchers."""
@@ -78,5 +79,5 @@ class Door:
     async def _look_after(self) -> None:
         while True:
             if all(model.batcher.is_free() for model in self.registry.ready):
-                self._beat = time.monotonic()
+                self._beat = self._now()
             await asyncio.sleep(BEAT_SECONDS)
