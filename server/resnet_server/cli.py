@@ -24,7 +24,7 @@ SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 PORT = click.IntRange(0, 65535)
 CONTEXT = {"auto_envvar_prefix": "RESNET_SERVER", "show_default": True}
 REPORT_WIDTH = 120
-MOST_DESCRIPTORS = 65_536
+FEWEST_DESCRIPTORS, MOST_DESCRIPTORS = 1024, 65_536
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -208,6 +208,9 @@ def raise_descriptors() -> None:
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FEWEST_DESCRIPTORS:
+        text = f"the limit of {wanted} open files is low: an engine takes up to 6 and a connection 1; raise it to {FEWEST_DESCRIPTORS}"
+        click.echo(f"Warning: {text} (ulimit -n, LimitNOFILE)", err=True)
 
 
 def _stop_early(*_: object) -> None:

@@ -8,6 +8,9 @@ ALLOWED = (
     "this onnxruntime",  # ... or a GPU without TensorRT
     "the material beside the project is not here",  # marked `shared`: an outsider's clone has no such folder
     "docker is not installed",  # `make compose-test` needs an engine
+    "this interpreter is not for other users",  # one in the home of root
+    "this machine has no IPv6",
+    "needs root",  # to become somebody else
     "there is a GPU",  # what only a machine without one can try
     "CUDA runs here",
 )
