@@ -1,5 +1,6 @@
 """The process of one engine: waits for orders on its channels, computes slots, answers; ends when its owner's socket closes."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -26,7 +27,7 @@ def main() -> None:
         signal.signal(name, signal.SIG_IGN)
     text, level, descriptor = sys.argv[1:]
     set_up_logging(int(level))
-    with socket.socket(fileno=int(descriptor)) as owner:
+    with socket.socket(fileno=int(descriptor)) as owner, contextlib.suppress(BrokenPipeError):  # the owner is gone before all is warm
         try:
             spec = decode(text)
             compute = Compute(spec)
