@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
-from resnet_export import precisions
+from resnet_export import graph as graph_module
 from resnet_export import publish as module
 from resnet_export.certify import certify, change_interval
 from resnet_export.cli import main
@@ -145,13 +145,13 @@ def test_the_certificate_catches_a_frozen_batch(exported: Path, reference: Logit
 def broken_export(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An exporter that shifts a bias."""
 
-    def export(graph: torch.nn.Module, size: int, path: Path) -> None:
-        export_onnx(graph, size, path)
+    def export(graph: torch.nn.Module, size: int, path: Path, channels: int) -> None:
+        export_onnx(graph, size, path, channels)
         model = onnx.load(path)
         corrupt("wrong bias", model)
         onnx.save(model, path)
 
-    monkeypatch.setattr(precisions, "export_onnx", export)
+    monkeypatch.setattr(graph_module, "export_onnx", export)
     yield
 
 
