@@ -36,7 +36,7 @@ def fill_input(spec: Input, info: CheckpointInfo) -> None:
     spec.trained_colour_order = "BGR" if info.colour_order == "BGR" else ""
     spec.mean.extend(info.normalisation.mean)
     spec.std.extend(info.normalisation.std)
-    spec.interpolation, spec.antialias = info.interpolation, info.antialias
+    spec.interpolation, spec.antialias, spec.crop_rounding = info.interpolation, info.antialias, info.crop_rounding
     if info.squash:
         spec.resize_mode, spec.resize_height, spec.resize_width = "exact", info.resize or size, info.resize or size
     else:

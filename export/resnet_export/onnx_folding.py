@@ -21,6 +21,7 @@ def fold(source: Path, info: CheckpointInfo, target: Path, input_name: str, outp
         model = onnx.version_converter.convert_version(model, LEAST_OPSET)
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
+    free_batch(graph)
     old = next(value for value in graph.input if value.name not in weights)
     shape: list[str | int | None] = [BATCH, info.input_size, info.input_size, info.channels]
     _rename_taken(graph, {input_name, output_name})
@@ -40,6 +41,26 @@ def fold(source: Path, info: CheckpointInfo, target: Path, input_name: str, outp
     except Exception as error:  # onnx's checker raises types that are not public
         raise ExportError(f"{source.name}: cannot be given a free batch: {' '.join(str(error).split())[:300]}") from None
     onnx.save(model, target)
+
+
+def free_batch(graph: onnx.GraphProto) -> None:
+    """Let every Reshape to a fixed batch take any: exporters write the example's batch into the shape.
+
+    Whether that is all that was fixed, the certificate's batch sizes tell.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    batch = next(value for value in graph.input if value.name not in weights).type.tensor_type.shape.dim[0].dim_value
+    constants = {
+        node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.attribute[0].HasField("t")
+    }
+    for node in graph.node:
+        tensor = weights.get(node.input[1]) or constants.get(node.input[1]) if node.op_type == "Reshape" else None
+        shape = numpy_helper.to_array(tensor).tolist() if tensor is not None else []
+        if batch and shape[:1] == [batch]:
+            free = [0 if -1 in shape else -1, *shape[1:]]  # 0: as the input has it
+            name = f"served_shape_{node.output[0]}"
+            graph.initializer.append(numpy_helper.from_array(np.array(free, np.int64), name))
+            node.input[1] = name
 
 
 def to_half(path: Path) -> None:

@@ -34,9 +34,10 @@ class CheckpointInfo:
     `accuracy` is top-1 in percent on `accuracy_images` (a phrase naming data and rows), or None if unknown;
     `input_size` in pixels; an encoded image's shorter side is resized to `resize` pixels (None: the input size) by
     `interpolation` (as Pillow names it) before the centre is cropped; with `squash` both sides are, whatever the proportions;
-    without `antialias` as PyTorch's `interpolate` does. `channels` in the network's own `colour_order`. `multi_label`: every label
-    stands on its own (sigmoid). `reference` says what computes the right answers; empty: our definition of the variant.
-    `trained` is False for random weights; `training` is None in files of releases that did not record it.
+    without `antialias` as PyTorch's `interpolate` does; `crop_rounding` is the manifest's. `channels` in the network's own
+    `colour_order`. `multi_label`: every label stands on its own (sigmoid). `reference` says what computes the right answers;
+    empty: our definition of the variant. `trained` is False for random weights; `training` is None in files of releases that did
+    not record it.
     """
 
     variant: str
@@ -55,6 +56,7 @@ class CheckpointInfo:
     source: str = ""
     squash: bool = False
     antialias: bool = True
+    crop_rounding: str = ""
     channels: int = 3
     colour_order: str = "RGB"
     multi_label: bool = False

@@ -72,6 +72,8 @@ def check_preprocessing(manifest: Manifest) -> None:
         raise ManifestError(f"input.interpolation: '{spec.interpolation[:40]}'; expected one of {', '.join(INTERPOLATIONS)}")
     if spec.resize_mode not in ("", "exact"):
         raise ManifestError(f"input.resize_mode: '{spec.resize_mode[:40]}'; expected nothing or exact")
+    if spec.crop_rounding not in ("", "down"):
+        raise ManifestError(f"input.crop_rounding: '{spec.crop_rounding[:40]}'; expected nothing or down")
     sizes = (spec.resize_height, spec.resize_width) if spec.resize_mode else (spec.resize_shorter_side,)
     if not all((*sizes, spec.height, spec.width)):
         raise ManifestError("input: a size is 0; expected height, width and the size to resize to, in pixels")

@@ -131,6 +131,7 @@ class Input(google.protobuf.message.Message):
     ANTIALIAS_FIELD_NUMBER: builtins.int
     CHANNELS_FIELD_NUMBER: builtins.int
     TRAINED_COLOUR_ORDER_FIELD_NUMBER: builtins.int
+    CROP_ROUNDING_FIELD_NUMBER: builtins.int
     name: builtins.str
     height: builtins.int
     width: builtins.int
@@ -150,6 +151,8 @@ class Input(google.protobuf.message.Message):
     """0: 3."""
     trained_colour_order: builtins.str
     """The order the network was trained in where that is not the tensor's: "BGR". Folded into the graph like mean and std."""
+    crop_rounding: builtins.str
+    """Where the crop's margin is odd. Empty: its half is rounded to even, as torchvision does. "down": as transformers does."""
     @property
     def mean(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """On the scale 0..1, by channel of the network; folded into the graph, kept here for the record."""
@@ -173,9 +176,10 @@ class Input(google.protobuf.message.Message):
         antialias: builtins.bool | None = ...,
         channels: builtins.int = ...,
         trained_colour_order: builtins.str = ...,
+        crop_rounding: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_antialias", b"_antialias", "antialias", b"antialias"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_antialias", b"_antialias", "antialias", b"antialias", "channels", b"channels", "colour_order", b"colour_order", "height", b"height", "interpolation", b"interpolation", "mean", b"mean", "name", b"name", "resize_height", b"resize_height", "resize_mode", b"resize_mode", "resize_shorter_side", b"resize_shorter_side", "resize_width", b"resize_width", "std", b"std", "trained_colour_order", b"trained_colour_order", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_antialias", b"_antialias", "antialias", b"antialias", "channels", b"channels", "colour_order", b"colour_order", "crop_rounding", b"crop_rounding", "height", b"height", "interpolation", b"interpolation", "mean", b"mean", "name", b"name", "resize_height", b"resize_height", "resize_mode", b"resize_mode", "resize_shorter_side", b"resize_shorter_side", "resize_width", b"resize_width", "std", b"std", "trained_colour_order", b"trained_colour_order", "width", b"width"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_antialias", b"_antialias"]) -> typing.Literal["antialias"] | None: ...
 
 Global___Input: typing_extensions.TypeAlias = Input

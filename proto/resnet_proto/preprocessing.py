@@ -4,6 +4,7 @@ Equal to torchvision's `Resize` and `CenterCrop` on Pillow images for every size
 """
 
 import io
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def fit(image: Image.Image, spec: Input, bounds: Bounds = UNBOUNDED) -> Image.Im
         held = (WIDE if antialiased(spec) else UNROUNDED) * (image.width * image.height + target[0] * image.height + target[0] * target[1])
         bounds.check(*target, held, "resized: ")
         image = resize(image, target, spec)
-    return centre(image, spec.width, spec.height)
+    return centre(image, spec.width, spec.height, math.floor if spec.crop_rounding == "down" else round)
 
 
 def resized(width: int, height: int, spec: Input) -> tuple[int, int]:
@@ -159,12 +160,15 @@ def resample_axis(pixels: NDArray[np.float32], axis: int, size: int, kernel: Ker
     return total
 
 
-def centre(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Crop the centre; a side that is too short is first padded with black, the odd pixel after it."""
+def centre(image: Image.Image, width: int, height: int, rounding: Callable[[float], int] = round) -> Image.Image:
+    """Crop the centre; a side that is too short is first padded with black, the odd pixel after it.
+
+    `rounding` is of half an odd margin: Python's `round` takes halves to even, as torchvision does.
+    """
     short = max(width - image.width, 0), max(height - image.height, 0)
     if any(short):
         padded = Image.new(image.mode, (image.width + short[0], image.height + short[1]))
         padded.paste(image, (short[0] // 2, short[1] // 2))
         image = padded
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)  # of halves to even, as torchvision's
+    left, top = rounding((image.width - width) / 2), rounding((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))

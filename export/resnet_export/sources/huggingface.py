@@ -94,7 +94,7 @@ def _preprocessing(folder: Path, processor: dict[str, Any], channels: int) -> Pr
         shape |= {"size": edge, "resize": edge}
     if processor.get("do_center_crop") and crop is not None:
         shape |= {"size": crop if isinstance(crop, int) else _square(folder, crop), "resize": shape.get("resize") or shape["size"]}
-    return Preprocessing(mean, std, **shape)
+    return Preprocessing(mean, std, crop_rounding="down", **shape)
 
 
 def _normalisation(processor: dict[str, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

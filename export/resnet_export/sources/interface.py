@@ -30,6 +30,7 @@ class Preprocessing:
 
     The shorter side is resized to `resize` pixels (None: `size`), or with `squash` both sides are, and the centre of `size` x `size`
     is cropped; then a pixel p of channel c becomes (p / 255 - mean[c]) / std[c], channels in `colour_order`.
+    `crop_rounding` of half an odd margin: to even, as torchvision does, or "down", as transformers does.
     """
 
     mean: Triple
@@ -40,6 +41,7 @@ class Preprocessing:
     squash: bool = False
     antialias: bool = True
     colour_order: str = "RGB"
+    crop_rounding: str = ""
 
     def __post_init__(self) -> None:
         check_normalisation(self.mean, self.std)

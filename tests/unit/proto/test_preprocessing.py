@@ -69,6 +69,13 @@ def test_without_antialiasing_it_resizes_as_pytorch_interpolates(size: tuple[int
     assert difference.mean() < 0.01 < np.abs(antialiased.astype(int) - theirs).mean()
 
 
+def test_half_an_odd_margin_is_rounded_to_even_or_down() -> None:
+    image = picture(35, 32)  # a margin of 3: its half is 1.5
+    pixels = np.asarray(image)
+    assert np.array_equal(np.asarray(fit(image, spec(32, 32))), pixels[:, 2:34])
+    assert np.array_equal(np.asarray(fit(image, spec(32, 32, crop_rounding="down"))), pixels[:, 1:33])
+
+
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_every_interpolation_that_a_manifest_may_name_is_there(interpolation: str) -> None:
     assert preprocess(encoded(picture(50, 40)), spec(32, 36, interpolation)).shape == (32, 32, 3)
@@ -139,6 +146,7 @@ def test_a_number_of_channels_that_images_do_not_have_is_said() -> None:
     ("change", "message"),
     [
         ({"interpolation": "cubic"}, "input.interpolation: 'cubic'; expected one of nearest, bilinear"),
+        ({"crop_rounding": "up"}, "input.crop_rounding: 'up'; expected nothing or down"),
         ({"resize_mode": "fit"}, "input.resize_mode: 'fit'; expected nothing or exact"),
         ({"resize_mode": "exact", "resize_width": 5}, "input: a size is 0"),
         ({"height": 0}, "input: a size is 0"),
