@@ -1,6 +1,7 @@
 """The fallback: calls of `grpc.aio` as direct methods see them, and requests that cannot be read answered INVALID_ARGUMENT."""
 
 import asyncio
+import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -103,7 +104,7 @@ class UnreadableRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
             return handler
         behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
         make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        reading = _reading_stream if handler.response_streaming else _reading
+        reading = _reading_stream if inspect.isasyncgenfunction(behaviour) else _reading  # a coroutine writes its stream itself
         return make(reading(behaviour, handler.request_deserializer), response_serializer=handler.response_serializer)
 
 

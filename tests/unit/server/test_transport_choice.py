@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +101,29 @@ async def test_a_message_that_cannot_be_read_is_invalid_on_every_transport(kind:
         "request: 1 bytes that are no message of this method (ValueError)",
     )
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["queue", "asyncio"])
+@pytest.mark.parametrize("style", ["generator", "coroutine"])
+async def test_streams_are_written_in_both_styles_on_every_transport(kind: str, style: str) -> None:
+    async def generate(count: int, context: Any) -> AsyncIterator[bytes]:
+        for index in range(count):
+            yield bytes([index])
+
+    async def write(count: int, context: Any) -> None:
+        for index in range(count):
+            await context.write(bytes([index]))
+
+    behaviour = generate if style == "generator" else write
+    server = new_server(kind, OPTIONS).server
+    handlers = {"Count": grpc.unary_stream_rpc_method_handler(behaviour, int)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+    async with started(server) as channel:
+        call = channel.unary_stream("/test.Echo/Count")
+        assert [answer async for answer in call(b"3")] == [b"\x00", b"\x01", b"\x02"]
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call(b"x").read()
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 class Refusing:
