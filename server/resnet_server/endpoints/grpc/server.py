@@ -17,6 +17,7 @@ from resnet_server.endpoints.grpc.health import HealthService
 from resnet_server.endpoints.grpc.inference import InferenceService
 from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.grpc.reflection import ReflectionService
+from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
 from resnet_server.endpoints.http.inference import RestInference
 from resnet_server.endpoints.http.models_page import RestModels
@@ -76,6 +77,7 @@ class Listener:
             *RestInference(inferences, self._registry, settings.max_message_bytes).routes(),
             *RestClassify(classifications, settings.max_message_bytes).routes(),
             *RestModels(classifications).routes(),
+            *web_page.routes(),
         ]
         add_service(self._server, health.SERVICE, HealthService(self._registry, SERVICES, lambda: self._door.is_alive))
         self._reflection.add_to(self._server)
