@@ -17,7 +17,7 @@ from resnet_export.errors import ExportError
 from resnet_export.policies import policies_with
 from resnet_export.precisions import parse_precisions
 from resnet_models.errors import CheckpointError
-from resnet_models.published import from_torchvision
+from resnet_models.published import from_torchvision, weights_file
 from resnet_models.sample import load_sample
 from resnet_proto.manifest import check_artifact, read_labels, read_manifest
 from resnet_proto.manifest_pb2 import Artifact
@@ -183,6 +183,10 @@ def test_torchvisions_weights_bring_their_preprocessing_and_labels(tmp_path: Pat
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.constant_(module.weight, 0.5)  # keeps the untrained activations in bounds
     monkeypatch.setattr(weights, "get_state_dict", lambda *_, **__: network.state_dict())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    downloaded = weights_file("resnet50", "V2")
+    downloaded.parent.mkdir(parents=True)
+    torch.save(network.state_dict(), downloaded)
     (tmp_path / "photographs").mkdir()
     for index in range(3):
         Image.fromarray(load_sample().images[index]).resize((400, 300)).save(tmp_path / "photographs" / f"{index}.jpg")
