@@ -231,5 +231,5 @@ def test_a_model_without_engines_is_not_ready_refuses_and_recovers(own_repositor
 
 
 def kill(server: RunningServer) -> None:
-    for pid in children(server, "resnet_server.engines.process.worker"):
+    for pid in children(server.process.pid, "resnet_server.engines.process.worker"):
         os.kill(pid, signal.SIGKILL)

@@ -9,18 +9,18 @@ from serving import RunningServer
 END_SECONDS = 10
 
 
-def children(server: RunningServer, module: str) -> list[int]:
-    """Process ids of the server's children that run `module`."""
-    pids = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+def children(parent: int, module: str) -> list[int]:
+    """Process ids of a process's children that run `module`."""
+    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [int(pid) for pid in pids if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def engines_of(server: RunningServer) -> list[int]:
-    return children(server, "resnet_server.engines.process.worker")
+    return children(server.process.pid, "resnet_server.engines.process.worker")
 
 
 def front_ends_of(server: RunningServer) -> list[int]:
-    return children(server, "resnet_server.frontends.process")
+    return children(server.process.pid, "resnet_server.frontends.process")
 
 
 def wait_for_end(pid: int) -> None:

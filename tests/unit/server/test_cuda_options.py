@@ -148,15 +148,15 @@ class Recorder:
             raise EngineError("nodes are assigned to the default CPU EP")
         return "session"
 
-    def _bind(self, session: Any, rows: int, height: int, width: int, place: tuple[str, int]) -> str:
+    def _bind(self, session: Any, rows: int, height: int, width: int, place: tuple[str, int], channels: int) -> str:
         self.places.append(place)
-        return f"bound {rows}x{height}x{width}"
+        return f"bound {rows}x{height}x{width}x{channels}"
 
 
 def test_no_node_may_be_left_to_the_cpu(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(monkeypatch, refuses_whole=False)
     opener = CudaOpener(spec, ModelBytes("m", b"", DIGEST), "fp16")
-    assert str(opener.open(4, Tactic())) == "bound 4x32x24"
+    assert str(opener.open(4, Tactic())) == "bound 4x32x24x3"
     opener.open(4, Tactic(tensorrt=True))
     assert recorder.asked == [[CUDA_PROVIDER], [TENSORRT_PROVIDER, CUDA_PROVIDER]]
     assert recorder.places == [("cuda", 1), ("cuda", 1)]

@@ -117,10 +117,15 @@ async def until_gone(work: "asyncio.Future[Any]", request: Request, left: Callab
         if work.done():
             return work.result()
         left()
-        raise HttpError(499, "the caller has gone")
+        raise caller_gone()
     finally:
         gone.cancel()
         work.cancel()
+
+
+def caller_gone() -> HttpError:
+    """For who hung up; nobody reads it, and nothing else is logged."""
+    return HttpError(499, "the caller has gone")
 
 
 async def _gone(request: Request) -> None:

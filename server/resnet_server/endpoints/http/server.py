@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from resnet_server.endpoints.http.calls import HttpError, http_error
+from resnet_server.endpoints.http.calls import HttpError, caller_gone, http_error
 from resnet_server.errors import ServingError, StartError
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,24 @@ def application(routes: Sequence[BaseRoute]) -> Starlette:
     """The ASGI application; every error is `{"error": text}`."""
     return Starlette(
         routes=list(routes),
-        exception_handlers={HttpError: _http_error, ServingError: _serving_error, HTTPException: _framework_error, Exception: _unexpected},
+        exception_handlers={
+            HttpError: _http_error,
+            ServingError: _serving_error,
+            ClientDisconnect: _gone,
+            HTTPException: _framework_error,
+            Exception: _unexpected,
+        },
     )
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HttpError)  # noqa: S101  # registered for it
     return error.response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Who hung up in the middle of an upload: nobody reads this, and nothing is logged."""
+    return caller_gone().response()
 
 
 async def _serving_error(request: Request, error: Exception) -> Response:
