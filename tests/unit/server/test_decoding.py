@@ -44,10 +44,14 @@ def encoded(width: int, height: int, kind: str = "JPEG", mode: str = "RGB", **op
     return buffer.getvalue()
 
 
+def templates() -> list[int]:
+    """Process ids of what this process forks its decoders from."""
+    return children(os.getpid(), "resnet_server.endpoints.decoding.worker")
+
+
 def decoders() -> list[int]:
-    """Process ids of those that the template has forked; servers of other tests, which run beside this one, have theirs."""
-    templates = children(os.getpid(), "resnet_server.endpoints.decoding.worker")
-    return [pid for template in templates for pid in descendants(template)]
+    """Process ids of those that it has forked; servers of other tests, which run beside this one, have theirs."""
+    return [pid for template in templates() for pid in descendants(template)]
 
 
 async def at_work() -> list[int]:
@@ -147,7 +151,7 @@ async def test_killed_decoders_and_a_killed_template_are_replaced() -> None:
     async with decoding() as (pool, _):
         for _ in range(3):
             await pool.decode([encoded(40, 40)], SPEC, None)
-            for pid in (killed := descendants(os.getpid())):
+            for pid in (killed := [*templates(), *decoders()]):
                 os.kill(pid, signal.SIGKILL)
             for pid in killed:
                 wait_for_end(pid)
