@@ -140,11 +140,15 @@ class Border:
         counters = [self._metrics.requests.labels(model, version, method, status)]
         if reason:
             counters.append(self._metrics.rejects.labels(model, version, reason))
+        statistics, is_inference = self._metrics.statistics, bool(model) and method in COUNTED_METHODS
+        counted = statistics.call_counter((model, version), status == OK) if is_inference else None
         observe = self._metrics.request_seconds.labels(model, version, method).observe if status == OK else None
 
         def count(seconds: float) -> None:
             for counter in counters:
                 counter.inc()
+            if counted is not None:
+                counted(seconds)
             if observe is not None:  # a refusal takes no time: among answers it would make an overloaded server look fast
                 observe(seconds)
 

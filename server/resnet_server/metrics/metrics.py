@@ -5,6 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from resnet_server.metrics.buffer import MetricsBuffer
+from resnet_server.metrics.statistics import Statistics
 
 # 0.5 ms to 10 s in steps of at most 2.5: resolves a CIFAR network on a GPU and a queue at its deadline alike.
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -24,6 +25,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time beside every counter doubles the page
         self.registry = registry
         self.buffer = MetricsBuffer()
+        self.statistics = Statistics()
         registry.register(self.buffer)
         self.requests = Counter("resnet_requests", "Calls by outcome.", (*MODEL, "method", "status"), registry=registry)
         self.request_seconds = Histogram(

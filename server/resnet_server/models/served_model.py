@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from resnet_proto.certificate import SampleCheck
 from resnet_proto.manifest_pb2 import Artifact, Manifest
@@ -19,6 +19,9 @@ from resnet_server.metrics.metrics import Metrics
 from resnet_server.planning.plan import Plan
 from resnet_server.processes.clock import LoopClock
 from resnet_server.settings import Settings
+
+MOST_KINDS = 4096
+"""Of batches, by rows and requests: for so many the way to count them is kept."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class ModelInfo:
     def artifact(self) -> Artifact:
         """The file that is served."""
         return next(artifact for artifact in self.manifest.artifacts if artifact.precision == self.precision)
+
+    @property
+    def platform(self) -> str:
+        """What computes, as metadata and configuration name it."""
+        return f"onnxruntime_{self.provider}_{self.precision}" + ("" if self.certified else "_UNCERTIFIED")
 
     @property
     def certificate_id(self) -> str:
@@ -107,16 +115,33 @@ def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, met
 
 
 def watchers(labels: tuple[str, str, str], metrics: Metrics) -> Watchers:
-    """What the batcher tells, as metrics."""
+    """What the batcher tells, as metrics and statistics."""
     compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
     error, queue = metrics.prediction_error.labels(*labels), metrics.queue_seconds.labels(*labels)
-    note = metrics.buffer.note
+    note, statistics, key = metrics.buffer.note, metrics.statistics, labels[:2]
+    waited = statistics.wait_counter(key)
+
+    @lru_cache(MOST_KINDS)
+    def batch_of(size: int, requests: int) -> Callable[[float], None]:
+        """Counts one such batch, given its seconds: one note, where there are many to take."""
+        counted = statistics.batch_counter(key, size, requests)
+
+        def count(seconds: float) -> None:
+            compute.observe(seconds)
+            rows.observe(size)
+            images.inc(size)
+            counted(seconds)
+
+        return count
+
+    def count_wait(seconds: float) -> None:
+        queue.observe(seconds)
+        waited(seconds)
 
     def on_batch(report: BatchReport) -> None:
-        note(compute.observe, report.compute_seconds)
-        note(rows.observe, report.rows)
-        note(images.inc, report.rows)
+        note(batch_of(report.rows, report.tickets), report.compute_seconds)
+        statistics.batch_ended(key)
         if report.predicted_seconds is not None:
             note(error.observe, abs(report.compute_seconds - report.predicted_seconds))
 
-    return Watchers(on_batch, partial(note, queue.observe), metrics.engine_hung.labels(*labels).inc)
+    return Watchers(on_batch, partial(note, count_wait), metrics.engine_hung.labels(*labels).inc)

@@ -1,10 +1,13 @@
 """The Open Inference Protocol's GRPCInferenceService: the core, and the repository index."""
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 from resnet_proto import open_inference_pb2 as pb
 
 from resnet_server.endpoints.error_status import Border, Context
 from resnet_server.endpoints.grpc.door import Door
-from resnet_server.endpoints.grpc.methods import add_service
+from resnet_server.endpoints.grpc.methods import add_service, behaviour_of
 from resnet_server.endpoints.grpc.model_infer import ModelInfer
 from resnet_server.endpoints.tensors import DATATYPE
 from resnet_server.errors import ModelNotFoundError, shown
@@ -12,14 +15,27 @@ from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
 from resnet_server.transport.api import Transport
 
+
+class Extension(Protocol):
+    """A servicer of some methods of the service; `names` are those that ServerMetadata lists for it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See the class."""
+
+
 EXTENSIONS = ("binary_tensor_data", "classification", "parameters")
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 
 class InferenceService:
-    """Liveness, readiness, metadata and the index, beside `ModelInfer`; the messages are described in `open_inference.proto`."""
+    """Liveness, readiness, metadata and the index, beside `ModelInfer`; the messages are described in `open_inference.proto`.
 
-    def __init__(self, registry: Registry, border: Border, door: Door, version: str) -> None:
+    `extensions` have the other methods.
+    """
+
+    def __init__(self, registry: Registry, border: Border, door: Door, version: str, extensions: Sequence[Extension] = ()) -> None:
+        self._extensions = extensions
         self._registry = registry
         self._border = border
         self.door = door
@@ -29,7 +45,11 @@ class InferenceService:
     def add_to(self, transport: Transport) -> None:
         """Register all methods."""
         transport.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self.model_infer)
-        add_service(transport.server, SERVICE, self)
+        add_service(transport.server, SERVICE, self, *self._extensions)
+
+    def method(self, name: str) -> Any:
+        """The method of that name, an extension's or of the core; None where the server does not have it."""
+        return behaviour_of(name, (self, *self._extensions))
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True while the process can go on, loading and draining included; False once a batcher is deadlocked."""
@@ -47,7 +67,7 @@ class InferenceService:
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         """Name, version and the extensions that work."""
-        return pb.ServerMetadataResponse(name="resnet-serving", version=self._version, extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name="resnet-serving", version=self._version, extensions=self._names())
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
         """Inputs and outputs; the platform names the provider and precision that compute."""
@@ -69,11 +89,13 @@ class InferenceService:
             response.models.add(name=refused.name, version=refused.version, state="UNAVAILABLE", reason=refused.reason)
         return response
 
+    def _names(self) -> list[str]:
+        return sorted({*EXTENSIONS, *(name for extension in self._extensions for name in extension.names)})
+
     def _metadata(self, model: ServedModel) -> pb.ModelMetadataResponse:
         spec, output = model.manifest.input, model.manifest.output
         versions = sorted({other.version for other in self._registry.ready if other.name == model.name}, key=int)
-        platform = f"onnxruntime_{model.info.provider}_{model.precision}" + ("" if model.info.certified else "_UNCERTIFIED")
-        response = pb.ModelMetadataResponse(name=model.name, versions=versions, platform=platform, properties=model.properties)
+        response = pb.ModelMetadataResponse(name=model.name, versions=versions, platform=model.info.platform, properties=model.properties)
         response.inputs.add(name=spec.name, datatype=DATATYPE, shape=(-1, spec.height, spec.width, spec.channels or 3))
         response.outputs.add(name=output.name, datatype="FP32", shape=(-1, output.classes))
         return response

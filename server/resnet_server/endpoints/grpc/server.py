@@ -16,7 +16,9 @@ from resnet_server.endpoints.grpc.door import Door
 from resnet_server.endpoints.grpc.health import HealthService
 from resnet_server.endpoints.grpc.inference import InferenceService
 from resnet_server.endpoints.grpc.methods import add_service
+from resnet_server.endpoints.grpc.model_config import ModelConfigService
 from resnet_server.endpoints.grpc.reflection import ReflectionService
+from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
 from resnet_server.endpoints.http.inference import RestInference
@@ -42,6 +44,7 @@ class Listener:
 
     def __init__(self, settings: Settings, registry: Registry, metrics: Metrics, shared_port: bool = False, sharers: int = 1) -> None:
         self._registry = registry
+        self._metrics = metrics
         self._border = Border(metrics, time.monotonic)
         limit = settings.max_message_bytes
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
@@ -69,7 +72,11 @@ class Listener:
             raise StartError(f"grpc-port: {address} cannot be opened; is another server running there?") from None
 
     def _add_services(self, settings: Settings, transport: Transport) -> None:
-        inferences = InferenceService(self._registry, self._border, self._door, package_version("resnet-serving"))
+        extensions = (
+            ModelConfigService(self._registry, self._border, settings.versions),
+            StatisticsService(self._registry, self._border, self._metrics),
+        )
+        inferences = InferenceService(self._registry, self._border, self._door, package_version("resnet-serving"), extensions)
         inferences.add_to(transport)
         classifications = ClassifierService(self._border, self._door, self._decoders, settings.max_queue_rows, time.monotonic)
         classifications.add_to(self._server)

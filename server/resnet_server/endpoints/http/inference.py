@@ -85,7 +85,7 @@ class RestInference:
         return read_request(body, header_length, name, version)
 
     async def _call(self, request: Request, method: str, message: Message) -> Any:
-        behaviour = getattr(self._service, method, None)
+        behaviour = self._service.method(method)
         if behaviour is None:
             raise HttpError(501, f"{method}: is not available in this server")
         return await call_method(behaviour(message, as_context(HttpContext(request))), request)

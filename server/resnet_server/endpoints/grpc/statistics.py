@@ -1,0 +1,71 @@
+"""ModelStatistics: how often and how long, since the process started.
+
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
+"""
+
+from resnet_proto import open_inference_pb2 as pb
+
+from resnet_server.endpoints.error_status import Border, Context
+from resnet_server.metrics.metrics import Metrics
+from resnet_server.metrics.statistics import Duration, ModelCounts
+from resnet_server.models.registry import Registry
+
+NANOSECONDS, MILLISECONDS = 1e9, 1e3
+NOT_TIMED = Duration()
+"""Input and output are copied by whoever computes, in its time; nothing is cached."""
+
+
+class StatisticsService:
+    """Of this process: each of several front ends answers for the calls that it took."""
+
+    names = ("statistics",)
+
+    def __init__(self, registry: Registry, border: Border, metrics: Metrics) -> None:
+        self._registry = registry
+        self._border = border
+        self._metrics = metrics
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        """Of all models, of all versions of one, or of one version."""
+        async with self._border.call("ModelStatistics", context):
+            self._registry.check_open()
+            if request.name:
+                self._registry.find(request.name, request.version)  # raises for what is not served
+            self._metrics.buffer.settle()
+            keys = dict.fromkeys((model.name, model.version) for model in self._registry.ready)
+            chosen = [key for key in keys if request.name in ("", key[0]) and request.version in ("", key[1])]
+            return pb.ModelStatisticsResponse(model_stats=[message(key, self._metrics.statistics.of(key)) for key in chosen])
+        raise AssertionError("unreachable: the border aborts")
+
+
+def message(key: tuple[str, str], counts: ModelCounts) -> pb.ModelStatistics:
+    """As the protocol has it; `last_inference` in milliseconds since 1970."""
+    return pb.ModelStatistics(
+        name=key[0],
+        version=key[1],
+        last_inference=round(counts.last * MILLISECONDS),
+        inference_count=counts.images,
+        execution_count=counts.executions,
+        inference_stats=pb.InferStatistics(
+            success=duration(counts.success),
+            fail=duration(counts.fail),
+            queue=duration(counts.queue),
+            compute_input=duration(NOT_TIMED),
+            compute_infer=duration(counts.compute),
+            compute_output=duration(NOT_TIMED),
+            cache_hit=duration(NOT_TIMED),
+            cache_miss=duration(NOT_TIMED),
+        ),
+        batch_stats=[batch_message(rows, batch) for rows, batch in sorted(counts.batches.items()) if batch.count],
+    )
+
+
+def batch_message(rows: int, batch: Duration) -> pb.InferBatchStatistics:
+    """Of the batches of one size."""
+    untimed = duration(NOT_TIMED)
+    return pb.InferBatchStatistics(batch_size=rows, compute_input=untimed, compute_infer=duration(batch), compute_output=untimed)
+
+
+def duration(of: Duration) -> pb.StatisticDuration:
+    """In nanoseconds."""
+    return pb.StatisticDuration(count=of.count, ns=round(of.seconds * NANOSECONDS))
