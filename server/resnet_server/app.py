@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from resnet_server.endpoints.address import bare, is_unix, written
 from resnet_server.endpoints.grpc.server import Listener
+from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.engines.device import available_cores, pick_devices
 from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.errors import ServingError, StartError
@@ -28,6 +29,7 @@ from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.loader import Loaded, Loader, resident_bytes
+from resnet_server.models.plan_keeper import PlanKeeper
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, scan
 from resnet_server.models.served_model import assemble
@@ -151,9 +153,16 @@ class App:
         self.grpc_port, self.http_port = listener.port, listener.http_port
         await listener.start()
         self._exit.push_async_callback(listener.close, self.settings.answer_seconds)
+        kept = []
         for loaded in await self._load(loader, metrics, found):
-            self.registry.add(assemble(loaded.info, loaded.engines, self.settings, metrics))
+            model = assemble(loaded.info, loaded.engines, self.settings, metrics)
+            self.registry.add(model)
+            if loaded.info.provider == CPU_PROVIDER:  # a GPU is not shared with whatever else runs on the host
+                kept.append(loader.keep(loaded, model))
         listener.open()
+        keeper = PlanKeeper(kept)
+        keeper.start()
+        self._exit.push_async_callback(keeper.close)
 
     async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in `count` processes that share the port and the engines."""

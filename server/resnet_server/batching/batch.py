@@ -11,12 +11,13 @@ from resnet_server.errors import EngineError, ServingError
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One batch that ran: rows, tickets, seconds of computing, and what the cost model had predicted (None: without one)."""
+    """One batch that ran: rows, tickets, seconds of computing, what was predicted (None: no cost model), and whether it was alone."""
 
     rows: int
     tickets: int
     compute_seconds: float
     predicted_seconds: float | None
+    alone: bool = False
 
 
 @dataclass(eq=False)

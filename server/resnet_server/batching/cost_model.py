@@ -22,6 +22,10 @@ class CostModel:
         self._alone = 1.0
         self._n = self._b = self._bb = self._t = self._bt = self._planned = 0.0
 
+    def replan(self, fixed: float, per_row: float) -> None:
+        """Another measurement of the same plan; what has been observed stays."""
+        self.planned_fixed, self.planned_per_row = max(0.0, fixed), max(1e-9, per_row)
+
     def planned(self, rows: float) -> float:
         """Seconds for a batch of `rows`, as measured for the plan."""
         return self.planned_fixed + self.planned_per_row * rows

@@ -192,7 +192,7 @@ class Dispatcher:
         for ticket, answer in batch.answers(outcome.logits, now):
             self._learn(ticket, now)
             self._settlement.end(ticket, answer)
-        self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), outcome.seconds, predicted))
+        self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), outcome.seconds, predicted, batch.alone))
 
     def _learn(self, ticket: Ticket, now: float) -> None:
         if ticket.promised is not None and self._admission is not None:

@@ -64,6 +64,12 @@ class Metrics:
         self.plan_throughput = Gauge(
             "resnet_plan_images_per_second", "Throughput of the plan as measured at load.", COMPUTED, registry=registry
         )
+        self.plan_error = Gauge(
+            "resnet_plan_times",
+            "Batch time as a multiple of the plan's.",
+            COMPUTED,
+            registry=registry,
+        )
         self.front_end_restarts = Counter("resnet_front_end_restarts", "Front ends started again after they died.", registry=registry)
         self.front_end_memory = Gauge(
             "resnet_front_end_resident_memory_bytes", "Resident memory of front ends in processes of their own.", registry=registry

@@ -18,8 +18,10 @@ from resnet_server.engines.thread_engine import ThreadEngine
 from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.certificate_replay import replay
+from resnet_server.models.plan_keeper import Kept
 from resnet_server.models.repository import Candidate, Published
-from resnet_server.models.served_model import ModelInfo, Replay
+from resnet_server.models.served_model import ModelInfo, Replay, ServedModel, assemble
+from resnet_server.planning.plan import Plan
 from resnet_server.planning.planner import Planned, Planner
 from resnet_server.planning.report import log_plan
 from resnet_server.settings import Settings
@@ -31,12 +33,22 @@ SHARES_MEMORY = hasattr(os, "memfd_create")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a model is started from: the version, its file, and what is replayed."""
+
+    published: Published
+    candidate: Candidate
+    sample: ReplaySample | None
+
+
 @dataclass
 class Loaded:
     """A model that holds its certificate here, and the warm engines that compute it."""
 
     info: ModelInfo
     engines: list[AnyEngine]
+    origin: "Origin"
 
     async def close(self) -> None:
         """End the engines; what still runs is not waited for."""
@@ -139,7 +151,25 @@ class Loader:
                 keep_certified(engine, sample, candidate.artifact.certificate.policy)
         info = ModelInfo(manifest, published.labels, candidate.artifact.precision, self._devices[0].provider, certified, check, plan)
         self._describe(info, engines)
-        return Loaded(info, engines)
+        return Loaded(info, engines, Origin(published, candidate, sample))
+
+    def keep(self, loaded: Loaded, model: ServedModel) -> Kept:
+        """How the plan of a model that is served here is measured again, and replaced."""
+        origin = loaded.origin
+
+        async def measure() -> Plan:
+            return (await asyncio.to_thread(self._planner.measure, origin.published.files([origin.candidate]))).plan
+
+        async def swap(plan: Plan) -> None:
+            other = await self._start(origin.published, origin.candidate, Planned(plan, {}, cached=False), origin.sample)
+            self._metrics.plan_info.remove(*loaded.info.key, *plan_labels(loaded.info.plan))
+            old, loaded.info, loaded.engines = loaded.engines, other.info, other.engines
+            try:
+                await model.swap(assemble(other.info, other.engines, self._settings, self._metrics))
+            finally:
+                await close_all(old)
+
+        return Kept(model, measure, self._planner.give_up, swap)
 
     def _watch_gpus(self) -> None:
         for device in self._devices:
@@ -176,7 +206,7 @@ class Loader:
         plan, metrics, labels = info.plan, self._metrics, info.key
         how = (info.manifest.network.variant, info.provider, info.artifact.certificate.id, str(info.certified).lower())
         metrics.model_info.labels(*labels, *how).set(1)
-        metrics.plan_info.labels(*labels, plan.engines, plan.threads, plan.wide_threads, plan.batch).set(1)
+        metrics.plan_info.labels(*labels, *plan_labels(plan)).set(1)
         metrics.plan_throughput.labels(*labels).set(plan.throughput)
         metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in engines))
         metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in engines))
@@ -190,6 +220,11 @@ class Loader:
             *(*labels, info.provider, plan.engines, plan.threads, plan.batch),
             info.certificate_id[:12] or "NONE",
         )
+
+
+def plan_labels(plan: Plan) -> tuple[str, str, str, str]:
+    """Of `resnet_plan_info`."""
+    return str(plan.engines), str(plan.threads), str(plan.wide_threads), str(plan.batch)
 
 
 def keep_certified(engine: AnyEngine, sample: ReplaySample, policy: Policy) -> None:

@@ -1,7 +1,8 @@
 """A model that is ready: what is known of it, and the batcher in front of its engines, wired to the metrics."""
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from resnet_proto.certificate import SampleCheck
@@ -17,11 +18,13 @@ from resnet_server.batching.waiter import Answer
 from resnet_server.engines.api import CPU_PROVIDER, Engine, Images
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.planning.plan import Plan
+from resnet_server.planning.plan_watch import PlanWatch
 from resnet_server.processes.clock import LoopClock
 from resnet_server.settings import Settings
 
 MOST_KINDS = 4096
 """Of batches, by rows and requests: for so many the way to count them is kept."""
+LET_GO_SECONDS = 1.0  # in which whoever has just looked up the batcher of a plan that goes has queued its rows
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,17 @@ class ModelInfo:
 
 
 class ServedModel:
-    """A model that is ready: its info, and the batcher in front of its engines."""
+    """A model that is ready: its info, and the batcher in front of its engines. `watch` compares its batches with its plan."""
 
-    def __init__(self, info: ModelInfo, batcher: Batcher) -> None:
+    def __init__(self, info: ModelInfo, batcher: Batcher, cost: CostModel, watch: PlanWatch) -> None:
         self.info = info
         self.batcher = batcher
+        self.cost = cost
+        self.watch = watch
         self.name, self.version, self.precision = info.key
         self.manifest, self.labels = info.manifest, info.labels
         self.properties = info.properties()
+        self._on_engines: Callable[[int], None] = lambda _: None
 
     @property
     def engines_up(self) -> int:
@@ -96,11 +102,28 @@ class ServedModel:
 
     def watch_engines(self, changed: Callable[[int], None]) -> None:
         """Call `changed` with `engines_up` on the event loop, now and after each change."""
+        self._on_engines = changed
         self.batcher.watch_engines(changed)
 
     async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
         """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""
         return await self.batcher.submit(rows, deadline, priority)
+
+    def replan(self, plan: Plan) -> None:
+        """Take the figures of another measurement of the same plan."""
+        self.info = replace(self.info, plan=plan)
+        self.cost.replan(plan.fixed, plan.per_row)
+        self.watch.renew(plan.fixed, plan.per_row)
+
+    async def swap(self, other: "ServedModel") -> None:
+        """Serve from now on as `other` does, the same model in another plan; returns when all that came before is answered."""
+        old = self.batcher
+        self.info, self.properties, self.cost, self.watch = other.info, other.properties, other.cost, other.watch
+        self.batcher = other.batcher
+        old.watch_engines(lambda _: None)
+        self.batcher.watch_engines(self._on_engines)
+        await asyncio.sleep(LET_GO_SECONDS)
+        await old.drain()
 
 
 def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, metrics: Metrics, tally: Tally | None = None) -> ServedModel:
@@ -108,14 +131,17 @@ def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, met
     plan = info.plan
     grain = plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
     limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain, settings.frontends or 1)
-    admission = Admission(CostModel(plan.fixed, plan.per_row, bool(plan.wide_threads)), plan.batch)
-    batcher = Batcher(engines, limits, LoopClock(), admission, watchers(info.key, metrics), tally)
+    cost, watch = CostModel(plan.fixed, plan.per_row, bool(plan.wide_threads)), PlanWatch(plan.fixed, plan.per_row)
+    batcher = Batcher(engines, limits, LoopClock(), Admission(cost, plan.batch), watchers(info, metrics, watch), tally)
+    served = ServedModel(info, batcher, cost, watch)
     metrics.queue_rows.labels(*info.key).set_function(lambda: batcher.queued_rows)
-    return ServedModel(info, batcher)
+    metrics.plan_error.labels(*info.key).set_function(lambda: watch.times)
+    return served
 
 
-def watchers(labels: tuple[str, str, str], metrics: Metrics) -> Watchers:
-    """What the batcher tells, as metrics and statistics."""
+def watchers(info: ModelInfo, metrics: Metrics, watch: PlanWatch) -> Watchers:
+    """What the batcher tells, as metrics and statistics, and to whoever watches over the plan."""
+    labels, wide = info.key, bool(info.plan.wide_threads)
     compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
     error, queue = metrics.prediction_error.labels(*labels), metrics.queue_seconds.labels(*labels)
     note, statistics, key = metrics.buffer.note, metrics.statistics, labels[:2]
@@ -143,5 +169,7 @@ def watchers(labels: tuple[str, str, str], metrics: Metrics) -> Watchers:
         statistics.batch_ended(key)
         if report.predicted_seconds is not None:
             note(error.observe, abs(report.compute_seconds - report.predicted_seconds))
+        if not (wide and report.alone):
+            watch.note(report.rows, report.compute_seconds)
 
     return Watchers(on_batch, partial(note, count_wait), metrics.engine_hung.labels(*labels).inc)

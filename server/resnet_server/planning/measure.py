@@ -1,9 +1,10 @@
 """Measuring plans, in a process of its own: what crashes or leaks there is gone afterwards.
 
-Reads a `Task` as JSON from stdin and writes what it found to stdout.
+Reads a `Task` as JSON from stdin and writes what it found to a descriptor: stdout belongs to whatever library likes to talk.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import numpy as np
 from resnet_server.engines.api import Device, EngineSpec, power_of_two_buckets
 from resnet_server.engines.compute import Compute
 from resnet_server.errors import EngineError
+from resnet_server.planning.disturbance import processor_time
 from resnet_server.planning.plan import Trial
 
 FIRST_ROWS = 8
@@ -40,14 +42,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Found:
-    """The trials, and the precisions that ONNX Runtime refuses, with the reason.
-
-    `share` is the processor time that single-threaded engines got of the time they were busy: below 1, others were at work here.
-    """
+    """The trials, and the precisions that ONNX Runtime refuses, with the reason."""
 
     trials: tuple[Trial, ...]
     broken: dict[str, str]
-    share: float
 
 
 class Bench:
@@ -60,7 +58,6 @@ class Bench:
         self._ends = time.perf_counter() + task.seconds
         self.trials: list[Trial] = []
         self.broken: dict[str, str] = {}
-        self._busy = self._computed = 0.0
 
     def run(self) -> Found:
         """The first layout in every precision, then what is worth it."""
@@ -79,7 +76,7 @@ class Bench:
             for precision in sorted(worth, key=lambda name: -rates[name]):
                 self._measure_layout(precision, layout, share)
         self._measure_wide(worth, share)
-        return Found(tuple(self.trials), self.broken, self._computed / self._busy if self._busy else 1.0)
+        return Found(tuple(self.trials), self.broken)
 
     def _measure_layout(self, precision: str, layout: tuple[int, int], share: float) -> None:
         computes = self._open(precision, *layout)
@@ -113,30 +110,27 @@ class Bench:
         Not the time of all batches by their number: an engine that waits for the other's last batch would count against large ones.
         """
         taken: list[list[float]] = [[] for _ in computes]
-        used = [0.0] * len(computes)
         barrier = threading.Barrier(len(computes) + 1)
 
         def work(index: int) -> None:
             computes[index].run(self._images, rows, wide)
             barrier.wait()
-            before, now = time.thread_time(), time.perf_counter()
+            now = time.perf_counter()
             ends = now + max(LEAST_SECONDS, seconds)
             while now < ends or not taken[index]:
                 computes[index].run(self._images, rows, wide)
                 began, now = now, time.perf_counter()
                 taken[index].append(now - began)
-            used[index] = time.thread_time() - before
 
         threads = [threading.Thread(target=work, args=(index,)) for index in range(len(computes))]
         for thread in threads:
             thread.start()
+        before = processor_time()
         barrier.wait()
         for thread in threads:
             thread.join()
-        if layout[1] == 1:  # ONNX Runtime computes on the calling thread
-            self._computed += sum(used)
-            self._busy += sum(map(sum, taken))
-        trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide)
+        share = processor_time().share_since(before)
+        trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide, share)
         self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
         return trial
 
@@ -157,10 +151,11 @@ def layouts(cores: int, engines: int | None, threads: int | None) -> Iterator[tu
 
 
 def main() -> None:
-    """Run the task on stdin."""
+    """Run the task on stdin; argument: the descriptor for the result."""
     values: dict[str, Any] = json.load(sys.stdin)
     found = Bench(Task(**values)).run()
-    json.dump(asdict(found), sys.stdout)
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as result:
+        json.dump(asdict(found), result)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import numpy as np
 NEAR_BEST = 0.985  # a smaller batch that reaches this share of the throughput answers sooner
 HANDOVER_SECONDS = 4e-4  # of processor time, on both sides of the process border together, for each batch
 GRAIN_SECONDS = 1.5e-3  # an engine more is worth it for batches that compute much longer than handing over takes
+UNDISTURBED = 0.8  # of the processor time; a plan of which a candidate got less is used for now, and measured again in calm
+NEAR_LAYOUT = 0.95  # a layout that serves so much of the best one's batches is taken if it serves more single images
 WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
 
 
@@ -16,7 +18,8 @@ WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this
 class Trial:
     """`engines` of `threads` each, all busy with batches of `rows`: a batch takes `seconds`.
 
-    `wide`: a lone engine whose threads spin, which has the machine to itself.
+    `wide`: a lone engine whose threads spin, which has the machine to itself. `share` is the processor time that it got of what it
+    wanted: below 1, others were at work here.
     """
 
     precision: str
@@ -25,6 +28,7 @@ class Trial:
     rows: int
     seconds: float
     wide: bool = False
+    share: float = 1.0
 
     @property
     def throughput(self) -> float:
@@ -55,6 +59,16 @@ class Plan:
     per_row: float
     reason: str
     trials: tuple[Trial, ...]
+
+    @property
+    def share(self) -> float:
+        """The least share of the processor that a candidate got: one that was disturbed may have lost for that."""
+        return min(trial.share for trial in self.trials)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether others disturbed the measurement."""
+        return self.share < UNDISTURBED
 
     @property
     def throughput(self) -> float:
@@ -88,7 +102,9 @@ class Plan:
 
 
 def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) -> Plan:
-    """The highest throughput whose batches keep within `latency_target` seconds, in the smallest batch that comes near it.
+    """The layout that serves the most in batches within `latency_target` seconds, in the smallest batch that comes near it.
+
+    Of layouts that come near each other in that, the one that serves single images best.
 
     Where no batch is that fast, the fastest one is taken and the reason says so. Raises ValueError without trials of busy engines.
     """
@@ -97,12 +113,23 @@ def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) ->
     if not busy:
         raise ValueError("no trials")
     within = [trial for trial in busy if latency_target is None or trial.seconds <= latency_target]
-    best = max(within, key=lambda trial: trial.served) if within else min(busy, key=lambda trial: trial.seconds)
+    best = best_layout(within) if within else min(busy, key=lambda trial: trial.seconds)
     same = [trial for trial in within if trial.layout == best.layout and trial.served >= NEAR_BEST * best.served]
     taken = min(same, key=lambda trial: trial.rows, default=best)
     wide = widest([trial for trial in trials if trial.precision == best.precision], best.threads)
     fixed, per_row = fit([trial for trial in busy if trial.layout == best.layout])
     return Plan(*best.layout, wide, taken.rows, fixed, per_row, explain(taken, busy, latency_target, bool(within)), tuple(trials))
+
+
+def best_layout(within: Sequence[Trial]) -> Trial:
+    """The trial with the most images served, of the layout that is best for batches and singles."""
+    best: dict[tuple[str, int, int], Trial] = {}
+    for trial in within:
+        best[trial.layout] = max(best.get(trial.layout, trial), trial, key=lambda trial: trial.served)
+    singles = {trial.layout: trial.served for trial in within if trial.rows == 1}
+    most = max(trial.served for trial in best.values())
+    near = [trial for trial in best.values() if trial.served >= NEAR_LAYOUT * most]
+    return max(near, key=lambda trial: (singles.get(trial.layout, 0.0), trial.served))
 
 
 def widest(trials: Sequence[Trial], threads: int) -> int:

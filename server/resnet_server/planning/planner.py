@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -21,8 +22,7 @@ from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-UNDISTURBED = 0.8  # of the processor time; a plan measured with less is used, but the next start measures again
-METHOD = 2  # of measuring and choosing; a plan that was made by another one is not used
+METHOD = 3  # of measuring and choosing; a plan that was made by another one is not used
 GRACE_SECONDS = 120.0  # to open the sessions of a large network
 
 
@@ -68,14 +68,18 @@ class Planner:
         plan = self._cache.load(key) if self._cache and not self._fresh else None
         if plan is not None:
             return Planned(plan, {}, cached=True)
+        return self.measure(files)
+
+    def measure(self, files: Sequence[ModelFile]) -> Planned:
+        """Measure a plan whatever is kept; a doubtful one is not kept, nor does it replace one that is."""
         found = self._try(files)
         if not found.trials:
             raise EngineError("; ".join(found.broken.values()) or "the trial found nothing")
         plan = choose(found.trials, self._settings.latency_target, self.cores)
-        if found.share < UNDISTURBED:
-            log.warning("plan: measured while others used the processor (its share was %.0f %%); not kept", 100 * found.share)
+        if plan.doubtful:
+            log.warning("plan: measured while others used the processor (its share was %.0f %%); not kept", 100 * plan.share)
         elif self._cache and not found.broken:
-            self._cache.save(key, plan)
+            self._cache.save(self._key(files), plan)
         return Planned(plan, found.broken, cached=False)
 
     def _try(self, files: Sequence[ModelFile]) -> Found:
@@ -84,28 +88,33 @@ class Planner:
         paths = {file.precision: str(file.path) for file in files}
         size = (files[0].height, files[0].width)
         task = Task(paths, astuple(self._device), shapes, settings.max_batch, *size, settings.plan_seconds, files[0].channels)
-        command = [sys.executable, "-m", "resnet_server.planning.measure"]
-        status, output, said = self._run(command, json.dumps(asdict(task)))
-        if status:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as result:
+            status, said = self._run(result.fileno(), json.dumps(asdict(task)))
             last = (said.strip().splitlines() or ["it said nothing"])[-1]
-            raise EngineError(f"plan: the trial ended with status {status}: {last}")
-        values = json.loads(output)
-        return Found(tuple(Trial(**trial) for trial in values["trials"]), values["broken"], values["share"])
+            if status:
+                raise EngineError(f"plan: the trial ended with status {status}: {last}")
+            result.seek(0)
+            try:
+                values = json.load(result)
+                return Found(tuple(Trial(**trial) for trial in values["trials"]), values["broken"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise EngineError(f"plan: the trial's result is not readable ({error}); it said: {last}") from None
 
-    def _run(self, command: list[str], given: str) -> tuple[int, str, str]:
-        """Exit status, output and errors of a process that `give_up` ends."""
+    def _run(self, result: int, given: str) -> tuple[int, str]:
+        """Exit status and what was said by a process that writes to `result`, and that `give_up` ends."""
         seconds = self._settings.plan_seconds + GRACE_SECONDS
+        command = [sys.executable, "-P", "-m", "resnet_server.planning.measure", str(result)]
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, pass_fds=(result,)) as process:
             self._running = process
             try:
-                output, said = process.communicate(given, timeout=seconds)
+                said, _ = process.communicate(given, timeout=seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise EngineError(f"plan: the trial did not end within {seconds:g} s") from None
             finally:
                 self._running = None
-        return process.returncode, output, said
+        return process.returncode, said
 
     def give_up(self) -> None:
         """End what is measured, if something is, from another thread; `plan` then raises EngineError."""

@@ -31,6 +31,19 @@ def test_the_highest_throughput_wins_in_the_smallest_batch_that_comes_near() -> 
     assert choose(near, None, 2).batch == 32
 
 
+def test_of_layouts_that_serve_batches_alike_the_one_that_serves_singles_best_is_taken() -> None:
+    wide = [Trial("fp32", 1, 2, rows, seconds) for rows, seconds in ((1, 1.2e-3), (64, 32e-3))]
+    narrow = [Trial("fp32", 2, 1, rows, seconds) for rows, seconds in ((1, 1.2e-3), (64, 65.5e-3))]
+    assert choose([*wide, *narrow], None, 2).layout == ("fp32", 2, 1)  # 2 % less in batches, twice as many singles
+    much_better = [replace(trial, seconds=trial.seconds * 0.8) for trial in wide]
+    assert choose([*much_better, *narrow], None, 2).layout == ("fp32", 1, 2)
+
+
+def test_a_plan_is_doubtful_if_one_candidate_was_disturbed() -> None:
+    assert not choose(TRIALS, None, 2).doubtful
+    assert choose([*TRIALS[:-1], replace(TRIALS[-1], share=0.5)], None, 2).doubtful
+
+
 def test_a_latency_target_bounds_the_batch() -> None:
     plan = choose(TRIALS, 5e-3, 2)
     assert (plan.layout, plan.batch) == (("int8", 2, 1), 8)
@@ -119,7 +132,7 @@ def run_plan(repository: Path, *arguments: str) -> Result:
 def test_the_command_shows_a_plan_keeps_it_and_measures_again_on_demand(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resnet_server.planning.planner.UNDISTURBED", 0.0)  # however busy this machine is
+    monkeypatch.setattr("resnet_server.planning.plan.UNDISTURBED", 0.0)  # however busy this machine is
     options = ("--plan-cache", str(tmp_path / "plans"), "--threads", "1")
     first = run_plan(repository, *options)
     assert first.exit_code == 0, first.output
@@ -133,10 +146,20 @@ def test_the_command_shows_a_plan_keeps_it_and_measures_again_on_demand(
 def test_a_plan_measured_while_others_used_the_processor_is_not_kept(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("resnet_server.planning.planner.UNDISTURBED", 2.0)  # no share is that large
+    monkeypatch.setattr("resnet_server.planning.plan.UNDISTURBED", 2.0)  # no share is that large
     assert run_plan(repository, "--plan-cache", str(tmp_path / "plans")).exit_code == 0
     assert not list(tmp_path.glob("plans/*.json"))
     assert "measured while others used the processor" in caplog.text
+
+
+def test_a_library_that_talks_on_stdout_does_not_spoil_the_measurement(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("print('a chatty library')\nimport atexit; atexit.register(print, 'and again')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    result = run_plan(repository, "--plan-cache", str(tmp_path / "plans"), "--threads", "1")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(
