@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
+PUBLISHED := $(REPOSITORY)/.published
 
 .PHONY: install demo test fuzz hostile lint proto bench serve compose-test scale-test lock figures clean
 
@@ -19,15 +20,17 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python deploy/demo.py
 
-serve: $(STAMP) $(REPOSITORY)
+serve: $(STAMP) $(PUBLISHED)
 	$(BIN)/resnet-server serve --repository $(REPOSITORY)
 
-$(REPOSITORY): | $(STAMP)
-	for checkpoint in models/resnet_models/pretrained/*.safetensors; do \
-		$(BIN)/resnet-export publish $$checkpoint --repository $(REPOSITORY) || exit 1; \
-	done
+# The stamp is written last, so that an interrupted run goes on with what is missing; a folder of somebody's own gets nothing added.
+$(PUBLISHED): $(wildcard models/resnet_models/pretrained/*.safetensors) | $(STAMP)
+	@if test ! -d $(REPOSITORY) || test -e $(REPOSITORY)/.begun; then \
+		mkdir -p $(REPOSITORY) && touch $(REPOSITORY)/.begun && \
+		RESNET_PRECISIONS=fp32 $(BIN)/python deploy/image/publish_bundled.py $(REPOSITORY) && touch $@; \
+	fi
 
-bench: $(STAMP) $(REPOSITORY)
+bench: $(STAMP) $(PUBLISHED)
 	$(BIN)/resnet-bench depths --repository $(REPOSITORY) --out reports
 
 test: $(STAMP)

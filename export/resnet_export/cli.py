@@ -1,6 +1,7 @@
 """Command line `resnet-export`."""
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 from resnet_models.errors import ResnetModelsError
 from resnet_proto.manifest import ManifestError, read_manifest
+from resnet_proto.signature import check_signature
 from rich.console import Console
 
 from resnet_export.errors import ExportError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 PATH = click.Path(path_type=Path)
+TARGETS = ("portable", "vnni", "avx2", "cuda")
+BOUNDS = ("--min-agreement", "--max-error", "--max-accuracy-loss", "--min-images")
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -47,40 +51,27 @@ def main() -> None:
 @click.argument("checkpoint", required=False)
 @click.option("--repository", type=PATH, required=True, help="Folder to publish to; made if absent.")
 @click.option("--name", help="Model name  [default: the variant]")
-@click.option("--version", type=click.IntRange(min=1), help="Version  [default: the highest plus one]")
-@click.option("--precision", default="fp32", help="Some of fp32,fp16,int8.")
+@click.option("--version", type=click.IntRange(min=1), help="Version  [default: one more than the highest ever used]")
+@click.option("--precision", default="auto", help="auto: all that hold; or some of fp32,fp16,int8, all of which must.")
 @click.option("--images", type=PATH, help="Photographs to certify on  [default: the bundled sample where it fits]")
+@click.option("--max-images", type=click.IntRange(min=1), help="Draw so many of them, over their folders  [default: all that fit in 2 GB]")
+@click.option("--copy-images", is_flag=True, help="Let the version hold some of --images, to be replayed where it is served.")
+@click.option("--sign", metavar="KEY", help="Sign with this private key (PEM), or as who is logged in: sigstore.")
 @click.option("--calibration", type=PATH, help="Folder of other photographs to calibrate INT8 on  [default: as above]")
-@click.option(
-    "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", help="INT8 weights in 7 bits; auto: without VNNI."
-)
+@click.option("--target", type=click.Choice(TARGETS), default="portable", help="What INT8 is for; portable: all processors.")
 @click.option("--min-agreement", multiple=True, metavar="PRECISION=NUMBER", help="Least top-1 agreement, 0..1, such as int8=0.985.")
 @click.option("--max-error", multiple=True, metavar="PRECISION=NUMBER", help="Largest absolute logit error.")
 @click.option("--max-accuracy-loss", multiple=True, metavar="PRECISION=NUMBER", help="Points of top-1 that may be lost.")
+@click.option("--min-images", multiple=True, metavar="PRECISION=NUMBER", help="Fewest images that certify.")
+@click.option("--any-accuracy", is_flag=True, help="Do not hold the accuracy on these images against the one the checkpoint states.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the certificate is made.")
 @click.option("--random-weights", is_flag=True, help="CHECKPOINT is a variant; publish it untrained, for measuring speed.")
 @click.option("--profile/--no-profile", default=True, help="Measure what each file's graph costs.")
 @click.option("--expect", type=PATH, help="npz of images and logits from the training code: the reference instead of our forward pass.")
 @source_options
+@click.option("--json", "as_json", is_flag=True, help="Print what is published as JSON.")
 @one_line_errors
-def publish(
-    checkpoint: str | None,
-    repository: Path,
-    name: str | None,
-    version: int | None,
-    precision: str,
-    images: Path | None,
-    calibration: Path | None,
-    reduce_range: str,
-    min_agreement: tuple[str, ...],
-    max_error: tuple[str, ...],
-    max_accuracy_loss: tuple[str, ...],
-    provider: str,
-    random_weights: bool,
-    profile: bool,
-    expect: Path | None,
-    **values: Any,
-) -> None:
+def publish(checkpoint: str | None, *, random_weights: bool, profile: bool, as_json: bool, precision: str, **given: Any) -> None:
     """Publish CHECKPOINT: a file of weights, an ONNX file, a folder of timm or transformers, or a name.
 
     Files are .pth, .pt, .th, .ckpt, .bin, .safetensors or .onnx. Names are torchvision:resnet50[:V2], timm:NAME, hf:REPO or, with
@@ -88,43 +79,72 @@ def publish(
     """
     from resnet_export import publish as publishing
     from resnet_export.policies import policies_with
-    from resnet_export.precisions import parse_precisions
-    from resnet_export.quantise import needs_reduced_range
+    from resnet_export.precisions import AUTO, parse_precisions
+    from resnet_export.progress import shown_on
     from resnet_export.sources.opening import open_source
 
     precisions = parse_precisions(precision)
-    bounds = {"--min-agreement": min_agreement, "--max-error": max_error, "--max-accuracy-loss": max_accuracy_loss}
-    request = publishing.Request(
-        repository,
-        name,
-        version,
-        images,
-        provider,
-        precisions,
-        calibration,
-        needs_reduced_range() if reduce_range == "auto" else reduce_range == "on",
-        policies_with(bounds, precisions),
-        expect,
-    )
-    with open_source(checkpoint, take_given(values), random_weights) as source:
+    bounds = {option: given.pop(option.strip("-").replace("-", "_")) for option in BOUNDS}
+    policies = policies_with(bounds, precisions, any_accuracy=given.pop("any_accuracy"), untrained=random_weights)
+    facts = take_given(given)
+    request = publishing.Request(precisions=precisions, policies=policies, most_images=given.pop("max_images"), **given)
+    with open_source(checkpoint, facts, random_weights) as source:
         for note in source.notes:
             click.echo(f"note: {note}", err=True)
-        publication = publishing.publish(source.checkpoint, source.file, request)
-        report(publication.folder)
-        if profile:
+        with shown_on(Console(stderr=True), wanted=not as_json) as steps:
+            publication = publishing.publish(source.checkpoint, source.file, request, steps)
+        report(publication.folder, as_json, publication.failures)
+        if profile and not as_json:
             show_profile(source.checkpoint, publication)
-    if publication.failures:
-        raise ExportError(
-            "; ".join(f"{failure}; this precision is not published, those shown above are" for failure in publication.failures)
-        )
+    finish(publication.failures, every=precision.strip() != AUTO)
+
+
+def finish(failures: dict[str, str], *, every: bool) -> None:
+    """Say what was not published: an error where `every` precision was asked for by name."""
+    if failures and every:
+        raise ExportError("; ".join(f"{text}; this precision is not published, those shown above are" for text in failures.values()))
+    for text in failures.values():
+        click.echo(f"not published: {text}", err=True)
+
+
+@main.command(name="list")
+@click.argument("repository", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@one_line_errors
+def list_versions(repository: Path, as_json: bool) -> None:
+    """Print what is published in REPOSITORY."""
+    from resnet_export.show import listing, read_listing
+
+    rows = read_listing(repository)
+    if as_json:
+        click.echo(json.dumps([vars(row) for row in rows], indent=2))
+    else:
+        stdout().print(listing(rows))
+
+
+@main.command(name="rm")
+@click.argument("version", type=PATH)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@one_line_errors
+def remove_version(version: Path, yes: bool) -> None:
+    """Remove REPOSITORY/MODEL/VERSION in one step; its number is never used again."""
+    from resnet_export.repository import remove
+
+    if not version.name.isdecimal():
+        raise ExportError(f"version: '{version}'; expected REPOSITORY/MODEL/VERSION")
+    if not yes:
+        click.confirm(f"Remove {version}?", abort=True)
+    remove(version.parent, int(version.name))
+    click.echo(f"removed: {version}")
 
 
 @main.command()
 @click.argument("version", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
-def show(version: Path) -> None:
+def show(version: Path, as_json: bool) -> None:
     """Print the manifest of REPOSITORY/MODEL/VERSION."""
-    report(version)
+    report(version, as_json)
 
 
 @main.command()
@@ -132,6 +152,7 @@ def show(version: Path) -> None:
 @click.option("--checkpoint", type=PATH, help="Compare with the network itself, not with the stored logits.")
 @click.option("--images", type=PATH, help="With --checkpoint: folder of photographs.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to run it.")
+@click.option("--signature", metavar="KEY", help="Also check that this public key, or sigstore:IDENTITY,ISSUER, signed it.")
 @source_options
 @one_line_errors
 def verify(
@@ -139,11 +160,14 @@ def verify(
     checkpoint: Path | None,
     images: Path | None,
     provider: str,
+    signature: str | None,
     **values: Any,
 ) -> None:
     """Check REPOSITORY/MODEL/VERSION again: digests, certificates, and the outputs on this machine."""
     if images is not None and checkpoint is None:
         raise ExportError("images: only the network itself answers for other images; give --checkpoint")
+    if signature is not None:
+        check_signature(version, signature)
     if checkpoint is None:
         from resnet_export.verify import verify_stored
 
@@ -160,11 +184,26 @@ def verify(
         raise ExportError(f"{version}: {', '.join(broken)} does not hold")
 
 
-def report(folder: Path) -> None:
-    """Print what is published in `folder`."""
-    from resnet_export.show import certificates, summary
+@main.command()
+@click.argument("version", type=PATH, required=False)
+@one_line_errors
+def power(version: Path | None) -> None:
+    """Print how often a network that is worse than policy int8 asks would be certified and, of VERSION, pass its replay."""
+    from resnet_export.power import certification_table, measure_network, replay_table
+
+    stdout().print(certification_table())
+    if version is not None:
+        stdout().print(replay_table(measure_network(version)))
+
+
+def report(folder: Path, as_json: bool, failures: dict[str, str] | None = None) -> None:
+    """Print what is published in `folder`, as tables or as one JSON object: the folder, the manifest, and what failed."""
+    from resnet_export.show import as_object, certificates, summary
 
     manifest = read_manifest(folder)
+    if as_json:
+        click.echo(json.dumps(as_object(folder, manifest, failures or {}), indent=2))
+        return
     stdout().print(summary(manifest))
     stdout().print(certificates(manifest))
     stdout().print(f"published: {folder}", soft_wrap=True)

@@ -10,22 +10,26 @@ from PIL import Image
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.sample import SampleName, load_sample
 from resnet_proto.manifest_pb2 import Input
-from resnet_proto.preprocessing import ImageError, channels_of, preprocess
+from resnet_proto.preprocessing import channels_of
 
-from resnet_export.errors import ExportError
+from resnet_export.image_folder import read_photographs
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 GENERATED = 256
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """`images` UINT8 [n, h, w, 3]; `labels` INT64 [n] or None; a name for each image and a phrase for all."""
+    """`images` UINT8 [n, h, w, 3]; `labels` INT64 [n] or None; a name for each image and a phrase for all.
+
+    `available` is how many there were to draw from, 0 where all were used; `generated` images are no photographs.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     names: tuple[str, ...]
     source: str
+    available: int = 0
+    generated: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -36,10 +40,10 @@ class ImageSet:
         return hashlib.sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
 
 
-def choose_images(spec: Input, labels: tuple[str, ...], folder: Path | None) -> ImageSet:
+def choose_images(spec: Input, labels: tuple[str, ...], folder: Path | None, most: int | None = None) -> ImageSet:
     """The folder's images if one is given, else the bundled ones where they fit, else generated ones that say so."""
     if folder is not None:
-        return from_folder(folder, spec, labels)
+        return from_folder(folder, spec, labels, most)
     if (spec.height, spec.width, channels_of(spec)) == (32, 32, 3):
         return bundled_for(labels)
     return generated(spec, GENERATED)
@@ -70,29 +74,13 @@ def generated(spec: Input, count: int) -> ImageSet:
         for tile in coarse
     ]
     images = np.stack(planes)
-    return ImageSet(images, None, tuple(f"generated image {i}" for i in range(count)), f"{count} generated images, not photographs")
+    names = tuple(f"generated image {i}" for i in range(count))
+    return ImageSet(images, None, names, f"{count} generated images, not photographs", generated=True)
 
 
-def from_folder(folder: Path, spec: Input, labels: tuple[str, ...]) -> ImageSet:
-    """JPEG, PNG and WebP files below `folder`, preprocessed as the manifest says.
-
-    Where every file lies in a subfolder named after a label, the images have labels. Raises ExportError for an
-    empty folder or an image that cannot be read.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ExportError(f"images: {folder} holds no JPEG, PNG or WebP file")
-    classes = {label: index for index, label in enumerate(labels)}
-    known = all(path.parent.name in classes for path in paths)
-    truth = np.array([classes[path.parent.name] for path in paths], np.int64) if known else None
-    images = np.stack([_preprocess(path, spec) for path in paths])
-    return ImageSet(
-        images, truth, tuple(str(path.relative_to(folder)) for path in paths), f"{len(paths)} images of the folder {folder.name}"
-    )
-
-
-def _preprocess(path: Path, spec: Input) -> NDArray[np.uint8]:
-    try:
-        return preprocess(path, spec)
-    except (ImageError, OSError) as error:
-        raise ExportError(f"images: {path} {error}") from None
+def from_folder(folder: Path, spec: Input, labels: tuple[str, ...], most: int | None = None) -> ImageSet:
+    """The photographs below `folder`, or `most` of them; raise ExportError as `read_photographs` does."""
+    found = read_photographs(folder, spec, labels, most)
+    drawn = "" if len(found.images) == found.available else f", drawn over its folders from {found.available:,}"
+    source = f"{len(found.images):,} images of the folder {folder.name}{drawn}"
+    return ImageSet(found.images, found.labels, found.names, source, found.available if drawn else 0)

@@ -1,34 +1,29 @@
 """Publishing: a version appears in the repository whole and certified, or not at all."""
 
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from resnet_models.card import describe_recipe
 from resnet_models.checkpoint import Exportable
 from resnet_models.trainer import git_revision
-from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
-from resnet_proto.manifest import FORMAT, LABELS_FILE, REPLAY_FILE, sha256_file, write_manifest
+from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION, lacking_evidence
+from resnet_proto.manifest import LABELS_FILE, input_sha256, sha256_file, write_manifest
 from resnet_proto.manifest_pb2 import Certificate, Input, Manifest, Policy
+from resnet_proto.signature import check_signer, sign
 
-from resnet_export.certify import Verdict, certify
-from resnet_export.errors import ExportError, ParityError, RepositoryError
-from resnet_export.facts import fill_input, fill_network, fill_output
+from resnet_export.certify import BATCH_SIZES, Subject, Verdict, certify, describe_images
+from resnet_export.describe import describe
+from resnet_export.errors import ExportError, ParityError
 from resnet_export.graph import opset_of
 from resnet_export.images import ImageSet, bundled, choose_images, from_folder
 from resnet_export.precisions import NO_CALIBRATION, Maker
-from resnet_export.reference import Logits, reference_logits
-from resnet_export.sources.expected import images_of, read_expected
-
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-REPLAY_IMAGES = 64
+from resnet_export.progress import SILENT, Steps
+from resnet_export.quantise import CALIBRATION_IMAGES
+from resnet_export.reference import reference_logits
+from resnet_export.replay import replay_images, write_replay
+from resnet_export.repository import check_free, model_folder, staging
+from resnet_export.runtime import rows_of_full_batches
+from resnet_export.sources.expected import Expected, images_of, read_expected
 
 
 def default_policies() -> dict[str, Policy]:
@@ -38,7 +33,11 @@ def default_policies() -> dict[str, Policy]:
 
 @dataclass(frozen=True)
 class Request:
-    """What to publish where; None lets the tool choose (the variant's name, the next version)."""
+    """What to publish where; None lets the tool choose (the variant's name, the next version).
+
+    `images` and `calibration` are folders; of the former at most `most_images` are used, and none is copied into the version unless
+    `copy_images` says so. `sign` is a private key's file, or `sigstore`.
+    """
 
     repository: Path
     name: str | None = None
@@ -47,144 +46,122 @@ class Request:
     provider: str = "cpu"
     precisions: tuple[str, ...] = ("fp32",)
     calibration: Path | None = None
-    reduce_range: bool = False
+    target: str = "portable"
     policies: dict[str, Policy] = field(default_factory=default_policies)
+    most_images: int | None = None
+    copy_images: bool = False
+    sign: str | None = None
     expect: Path | None = None
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Where the version lies, what was certified, and a text for each precision that was not."""
+    """Where the version lies, what was certified, and for each precision that was not, the reason."""
 
     folder: Path
     manifest: Manifest
-    failures: list[str]
+    failures: dict[str, str]
 
 
-def publish(checkpoint: Exportable, file: Path, request: Request) -> Publication:
+def publish(checkpoint: Exportable, file: Path, request: Request, steps: Steps = SILENT) -> Publication:
     """Export, certify and publish a checkpoint that was read from `file`.
 
     Raises ParityError, with the worst image and both logit vectors, if the graph does not compute what the network
     computes; RepositoryError if the version exists or cannot be written. Nothing is left behind then.
     """
     model = model_folder(request.repository, request.name or checkpoint.info.variant)
-    version = choose_version(model, request.version)
-    manifest = describe(checkpoint, file, model.name, version)
+    check_free(model, request.version)
+    if request.sign is not None:
+        check_signer(request.sign)
+    manifest = describe(checkpoint, file, model.name)
     expected = read_expected(request.expect, checkpoint.info, manifest.input) if request.expect else None
-    images = choose_images(manifest.input, checkpoint.info.labels, request.images) if expected is None else images_of(expected)
+    if expected is None:
+        images = choose_images(manifest.input, checkpoint.info.labels, request.images, request.most_images)
+    else:
+        images = images_of(expected)
     calibration = choose_calibration(manifest.input, images, request)
+    with staging(model) as staged:
+        add_labels(staged.folder, manifest, checkpoint.info.labels)
+        subject = compare_with(checkpoint, manifest, images, expected, steps, len(request.precisions))
+        maker = Maker(checkpoint, staged.folder, calibration, request.target, steps)
+        failures = add_precisions(manifest, maker, Judge(subject, request.policies, request.provider, steps), request.precisions)
+        steps.step("writing")
+        sample = replay_images(manifest.input, images, copied=request.copy_images or (request.images is None and expected is None))
+        write_replay(staged.folder, manifest, sample, reference_logits(checkpoint, sample.images), request.provider)
+
+        def finish(version: int) -> None:
+            manifest.version = str(version)
+            write_manifest(staged.folder, manifest)
+            if request.sign is not None:
+                sign(staged.folder, request.sign)
+
+        return Publication(staged.appear(request.version, finish), manifest, failures)
+
+
+def compare_with(
+    checkpoint: Exportable, manifest: Manifest, images: ImageSet, expected: Expected | None, steps: Steps, precisions: int
+) -> Subject:
+    """The reference on the images, and the facts that every certificate of this version states."""
+    steps.expect(len(images) + precisions * sum(rows_of_full_batches(len(images), batch) for batch in BATCH_SIZES))
+    steps.step("reference")
     reference = reference_logits(checkpoint, images.images) if expected is None else expected.logits
-    judge = Judge(images, reference, request.policies, manifest.source.checkpoint_sha256, request.provider)
-    with appearing(model, version) as folder:
-        failures = add_precisions(manifest, Maker(checkpoint, folder, calibration, request.reduce_range), judge, request.precisions)
-        add_labels(folder, manifest, checkpoint.info.labels)
-        add_replay(folder, manifest, images, reference)
-        write_manifest(folder, manifest)
-    return Publication(model / str(version), manifest, failures)
+    steps.advance(len(images))
+    facts = Certificate(
+        checkpoint_sha256=manifest.source.checkpoint_sha256,
+        git_revision=git_revision(),
+        labels_sha256=manifest.output.labels_sha256,
+        input_sha256=input_sha256(manifest.input),
+        reference=reference_text(checkpoint) if expected is None else "logits of the owner's code",
+    )
+    if manifest.source.HasField("accuracy"):
+        facts.stated_accuracy = manifest.source.accuracy
+    return Subject(images, reference, facts, manifest.output.activation == "sigmoid")
 
 
-def model_folder(repository: Path, name: str) -> Path:
-    """Return <repository>/<name>, or raise RepositoryError for a name that is none."""
-    if not NAME.fullmatch(name):
-        raise RepositoryError(f"name: '{name}'; expected lower-case letters, digits, dots, dashes and underscores, at most 100")
-    return repository / name
-
-
-def choose_version(model: Path, wanted: int | None) -> int:
-    """The wanted version if it is free, else the highest plus one."""
-    folders = [entry.name for entry in model.iterdir()] if model.is_dir() else []
-    taken = [int(name) for name in folders if name.isascii() and name.isdecimal()]
-    if wanted is not None and wanted in taken:
-        raise RepositoryError(f"version: {wanted} of {model.name} exists in {model.parent} and is never overwritten")
-    return wanted or max(taken, default=0) + 1
-
-
-@contextmanager
-def appearing(model: Path, version: int) -> Iterator[Path]:
-    """Give a temporary folder that becomes `model`/`version` in one step if the body succeeds, and vanishes if not."""
-    created = not model.exists()
-    try:
-        model.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".publishing-", dir=model))
-    except OSError as error:
-        raise RepositoryError(f"repository: {model} cannot be written: {error.strerror}") from None
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        _move(temporary, model / str(version))
-        _sync(model)
-        _sync(model.parent)  # the model's own entry may be new too
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if created and not any(model.iterdir()):
-            model.rmdir()
-
-
-def _move(temporary: Path, target: Path) -> None:
-    try:
-        temporary.rename(target)  # fails if another publisher was faster, since the target is not empty
-    except OSError as error:
-        raise RepositoryError(f"version: {target.name} of {target.parent.name} cannot appear: {error.strerror}") from None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def describe(checkpoint: Exportable, file: Path, name: str, version: int) -> Manifest:
-    """The manifest's facts about network, input, output and source."""
-    info = checkpoint.info
-    manifest = Manifest(format=FORMAT, name=name, version=str(version), created_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    fill_network(manifest.network, checkpoint)
-    fill_input(manifest.input, info)
-    fill_output(manifest.output, info)
-    source = manifest.source
-    source.checkpoint_sha256, source.checkpoint_file, source.git_revision = sha256_file(file), file.name, info.git_revision
-    source.recipe, source.accuracy_images = describe_recipe(info) if info.recipe else "", info.accuracy_images
-    if info.seed is not None:
-        source.seed = info.seed
-    if info.accuracy is not None:
-        source.accuracy = info.accuracy
-    return manifest
+def reference_text(checkpoint: Exportable) -> str:
+    """What computed the right answers; our own definition says nothing of what the weights were trained in."""
+    return checkpoint.info.reference or f"our definition of {checkpoint.info.variant} in PyTorch"
 
 
 def choose_calibration(spec: Input, images: ImageSet, request: Request) -> ImageSet | None:
-    """Images to calibrate INT8 on; None where INT8 is not wanted. Raise ExportError if there are none or one also certifies."""
+    """Images to calibrate INT8 on; None where INT8 is not wanted or there are none. Raise ExportError if one also certifies."""
     if "int8" not in request.precisions:
         return None
-    if request.calibration is None:
-        if (spec.height, spec.width) != (32, 32):
-            raise ExportError(NO_CALIBRATION)
-        return bundled("calibration")
-    chosen = from_folder(request.calibration, spec, ())
+    if request.calibration is not None:
+        chosen = from_folder(request.calibration, spec, (), CALIBRATION_IMAGES)
+    elif images.images.shape[1:] == bundled("calibration").images.shape[1:]:
+        chosen = bundled("calibration")
+    elif len(request.precisions) == 1:
+        raise ExportError(NO_CALIBRATION)
+    else:
+        return None
     certifying = {image.tobytes() for image in images.images}
     if shared := [name for name, image in zip(chosen.names, chosen.images, strict=True) if image.tobytes() in certifying]:
         raise ExportError(f"calibration: {shared[0]} is also a certification image ({len(shared)} in all); they must be disjoint")
     return chosen
 
 
-def add_precisions(manifest: Manifest, maker: Maker, judge: "Judge", precisions: tuple[str, ...]) -> list[str]:
-    """Make and certify each precision; return what failed. Raise ParityError if fp32 fails: then nothing holds."""
-    failures = []
+def add_precisions(manifest: Manifest, maker: Maker, judge: "Judge", precisions: Sequence[str]) -> dict[str, str]:
+    """Make and certify each precision; return why others failed. Raise ParityError if fp32 fails: then nothing holds."""
+    failures = {}
     for precision in precisions:
-        path = maker.path(precision)
-        recipe = maker.make(precision)
-        verdict = judge.certify(path, precision, maker.calibration if precision == "int8" else None)
-        if not verdict.broken:
-            add_artifact(manifest, precision, path, recipe, verdict.certificate)
+        try:
+            verdict, recipe = judge.make_and_certify(maker, precision)
+        except ExportError as error:
+            if precision == "fp32":
+                raise
+            failures[precision] = f"{manifest.name} {precision}: {error}"
+            maker.path(precision).unlink(missing_ok=True)
             continue
-        failures.append(failure_text(manifest.name, precision, verdict))
-        path.unlink()
+        if not verdict.broken:
+            add_artifact(manifest, precision, maker.path(precision), recipe, verdict.certificate)
+            continue
+        failures[precision] = failure_text(manifest.name, precision, verdict)
+        maker.path(precision).unlink()
         if precision == "fp32":
-            raise ParityError(f"{failures[0]}; nothing is published\n{verdict.worst}")
+            raise ParityError(f"{failures[precision]}; nothing is published\n{verdict.worst}")
     if not manifest.artifacts:
-        raise ParityError(f"{'; '.join(failures)}; nothing is published")
+        raise ParityError(f"{'; '.join(failures.values())}; nothing is published")
     return failures
 
 
@@ -206,24 +183,25 @@ def add_artifact(manifest: Manifest, precision: str, path: Path, recipe: dict[st
 class Judge:
     """Certifies files of one checkpoint on one set of images."""
 
-    images: ImageSet
-    reference: Logits
+    subject: Subject
     policies: dict[str, Policy]
-    checkpoint_sha256: str
     provider: str
+    steps: Steps = SILENT
 
-    def certify(self, path: Path, precision: str, calibration: ImageSet | None) -> Verdict:
-        """Compare the file with the reference under the precision's policy."""
-        return certify(
-            path,
-            self.reference,
-            self.images,
-            self.policies[precision],
-            checkpoint_sha256=self.checkpoint_sha256,
-            git_revision=git_revision(),
-            provider=self.provider,
-            calibration_sha256=calibration.sha256 if calibration else "",
-        )
+    def make_and_certify(self, maker: Maker, precision: str) -> tuple[Verdict, dict[str, str]]:
+        """Make the file and compare it with the reference under its policy; also return its recipe.
+
+        Raises ExportError, before anything is made, where the images could not show what the policy asks.
+        """
+        policy = self.policies[precision]
+        known = Certificate()
+        describe_images(known, self.subject)
+        if lacking := lacking_evidence(known, policy):
+            raise ExportError(f"cannot be certified: {lacking}")
+        recipe = maker.make(precision)
+        calibration = maker.calibration if precision == "int8" else None
+        path = maker.path(precision)
+        return certify(path, self.subject, policy, provider=self.provider, calibration=calibration, steps=self.steps), recipe
 
 
 def add_labels(folder: Path, manifest: Manifest, labels: tuple[str, ...]) -> None:
@@ -231,11 +209,3 @@ def add_labels(folder: Path, manifest: Manifest, labels: tuple[str, ...]) -> Non
     path = folder / LABELS_FILE
     path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     manifest.output.labels_sha256 = sha256_file(path)
-
-
-def add_replay(folder: Path, manifest: Manifest, images: ImageSet, reference: Logits) -> None:
-    """Write certification images, evenly spread over the set, with the reference's logits."""
-    rows = np.unique(np.linspace(0, len(images) - 1, REPLAY_IMAGES).astype(int))
-    path = folder / REPLAY_FILE
-    np.savez_compressed(path, images=images.images[rows], logits=reference[rows])
-    manifest.replay.file, manifest.replay.sha256, manifest.replay.images = path.name, sha256_file(path), len(rows)

@@ -1,5 +1,6 @@
 """ONNX Runtime as the certificate runs it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from resnet_export.errors import ExportError
+
+Logits = NDArray[np.float32]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERROR_SEVERITY = 3
@@ -30,13 +33,32 @@ def open_session(path: Path, provider: str = "cpu") -> Any:
     return session
 
 
-def run_in_batches(session: Any, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-    """Compute UINT8 [n, h, w, 3] in batches of `batch` to FP32 [n, classes]; raise ExportError if the graph does not take them."""
+def run_in_batches(session: Any, images: NDArray[np.uint8], batch: int, advance: Callable[[int], None] = lambda _: None) -> Logits:
+    """Compute UINT8 [n, h, w, channels] in batches of `batch` to FP32 [n, classes]; raise ExportError if the graph does not take them."""
+    slices = [images[start : start + batch] for start in range(0, len(images), batch)]
+    return np.concatenate([_run(session, rows, advance) for rows in slices])
+
+
+def run_full_batches(session: Any, images: NDArray[np.uint8], batch: int, advance: Callable[[int], None] = lambda _: None) -> Logits:
+    """As `run_in_batches`, but every batch is full: the first images come again at the end, as often as needed.
+
+    FP32 [m, classes] with m the multiple of `batch` from n on; row i is of image i modulo n.
+    """
+    starts = range(0, rows_of_full_batches(len(images), batch), batch)
+    return np.concatenate([_run(session, images.take(np.arange(s, s + batch), axis=0, mode="wrap"), advance) for s in starts])
+
+
+def rows_of_full_batches(images: int, batch: int) -> int:
+    """How many rows `run_full_batches` computes."""
+    return -(-images // batch) * batch
+
+
+def _run(session: Any, rows: NDArray[np.uint8], advance: Callable[[int], None]) -> Logits:
     try:
-        parts = [session.run(["logits"], {"image": images[i : i + batch]})[0] for i in range(0, len(images), batch)]
+        logits: Logits = session.run(["logits"], {"image": rows})[0]
     except Exception as error:  # ONNX Runtime's own exception types are not public
-        raise ExportError(f"ONNX Runtime failed on a batch of {batch}: {' '.join(str(error).split())}") from None
-    logits = np.concatenate(parts)
-    if len(logits) != len(images):
-        raise ExportError(f"ONNX Runtime answered {len(logits)} rows for {len(images)} images in batches of {batch}")
+        raise ExportError(f"ONNX Runtime failed on a batch of {len(rows)}: {' '.join(str(error).split())}") from None
+    if len(logits) != len(rows):
+        raise ExportError(f"ONNX Runtime answered {len(logits)} rows for a batch of {len(rows)}")
+    advance(len(rows))
     return logits

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_proto.certificate import check_sample
 from resnet_proto.manifest import ManifestError, ReplaySample, check_artifact, read_labels, read_manifest, read_replay
 from resnet_proto.manifest_pb2 import Artifact, Manifest
+from resnet_proto.sample_check import check_sample
 
-from resnet_export.runtime import open_session, run_in_batches
+from resnet_export.claims import contradictions_of_sample
+from resnet_export.errors import ExportError
+from resnet_export.runtime import open_session, run_full_batches
 
 BATCH_SIZES = (1, 2, 7, 64)
 
@@ -22,7 +24,7 @@ class Finding:
 
 
 def verify_stored(folder: Path, provider: str) -> list[Finding]:
-    """Check the version in `folder` against its stored reference logits; raise ManifestError if it is not whole."""
+    """Check the version in `folder` against its stored logits; raise ManifestError if it is not whole."""
     manifest = read_manifest(folder)
     read_labels(folder, manifest)
     sample = read_replay(folder, manifest)
@@ -34,14 +36,16 @@ def verify_stored(folder: Path, provider: str) -> list[Finding]:
 def _verify_artifact(folder: Path, manifest: Manifest, artifact: Artifact, sample: ReplaySample, provider: str) -> Finding:
     try:
         session = open_session(check_artifact(folder, manifest, artifact), provider)
-    except ManifestError as error:
+        expected, count = sample.expected(manifest, artifact), len(sample.images)
+        outputs = {batch: run_full_batches(session, sample.images, batch)[:count] for batch in BATCH_SIZES}
+    except (ManifestError, ExportError) as error:
         return Finding(artifact.precision, "not run", str(error))
-    checks = {
-        batch: check_sample(run_in_batches(session, sample.images, batch), sample.logits, artifact.certificate.policy)
-        for batch in BATCH_SIZES
-    }
-    agreement = min(check.agreement for check in checks.values())
+    checks = {batch: check_sample(output, expected) for batch, output in outputs.items()}
     largest = max(check.max_abs_error for check in checks.values())
-    text = f"{len(sample.images)} stored images at batch {', '.join(map(str, checks))}: agreement {agreement:.2%}, max error {largest:.2g}"
-    broken = "; ".join(f"at batch {batch} {check.broken}" for batch, check in checks.items() if check.broken)
-    return Finding(artifact.precision, text, broken)
+    kind = "generated images" if manifest.replay.generated_images else "stored images"
+    text = f"{count} {kind} at batch {', '.join(map(str, checks))}: "
+    if not manifest.replay.generated_images:
+        text += f"agreement {min(check.agreement for check in checks.values()):.2%}, "
+    broken = [f"at batch {batch} {check.broken}" for batch, check in checks.items() if check.broken]
+    broken += dict.fromkeys(phrase for output in outputs.values() for phrase in contradictions_of_sample(output, expected))
+    return Finding(artifact.precision, f"{text}max error {largest:.2g}", "; ".join(broken))

@@ -3,17 +3,20 @@
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
-from resnet_proto.certificate import CertificateError, certificate_id, violations
-from resnet_proto.manifest_pb2 import Artifact, Manifest
+from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION, CertificateError, certificate_id, violations
+from resnet_proto.manifest_pb2 import Artifact, Input, Manifest
+from resnet_proto.sample_check import Expected
 
-FORMAT = 1
+FORMAT = 2
+READ_FORMATS = (1, FORMAT)
 MANIFEST_FILE = "manifest.json"
 DIGEST_FILE = "manifest.sha256"
 LABELS_FILE = "labels.txt"
@@ -58,8 +61,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = json_format.Parse(data, Manifest())
     except (json_format.ParseError, UnicodeDecodeError) as error:
         raise ManifestError(f"{MANIFEST_FILE}: not a manifest: {error}") from None
-    if manifest.format != FORMAT:
-        raise ManifestError(f"{MANIFEST_FILE}: format is {manifest.format}; this release reads {FORMAT}")
+    if manifest.format not in READ_FORMATS:
+        raise ManifestError(f"{MANIFEST_FILE}: format is {manifest.format}; this release reads {' and '.join(map(str, READ_FORMATS))}")
     if manifest.HasField("input"):
         check_preprocessing(manifest)
     return manifest
@@ -104,20 +107,34 @@ def check_digest(folder: Path, file: str, expected: str) -> Path:
     return path
 
 
-def check_artifact(folder: Path, manifest: Manifest, artifact: Artifact, *, allow_uncertified: bool = False) -> Path:
-    """Return the model file's path if its digest and certificate hold; raise ManifestError with the reason if not."""
+def check_artifact(
+    folder: Path, manifest: Manifest, artifact: Artifact, *, allow_uncertified: bool = False, required: tuple[str, ...] = ()
+) -> Path:
+    """Return the model file's path if its digest and certificate hold; raise ManifestError with the reason if not.
+
+    With `required`, names of policies, the certificate must also hold this release's policy for its precision.
+    """
     path = check_digest(folder, artifact.file, artifact.sha256)
     if not allow_uncertified:
         check_certificate(manifest, artifact)
+    if required:
+        check_required(artifact, required)
     return path
 
 
 @dataclass(frozen=True)
 class ReplaySample:
-    """`images` UINT8 [n, h, w, channels] and the reference's `logits` FP32 [n, classes]."""
+    """`images` UINT8 [n, h, w, channels], the reference's `logits` FP32 [n, classes] and each precision's `own` where it was certified."""
 
     images: NDArray[np.uint8]
     logits: NDArray[np.float32]
+    own: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def expected(self, manifest: Manifest, artifact: Artifact) -> Expected:
+        """What the artifact must compute of the sample."""
+        multi_label = manifest.output.activation == "sigmoid"
+        own = self.own.get(artifact.precision)
+        return Expected(self.logits, own, artifact.certificate, multi_label, manifest.replay.generated_images)
 
 
 def read_replay(folder: Path, manifest: Manifest) -> ReplaySample | None:
@@ -125,18 +142,27 @@ def read_replay(folder: Path, manifest: Manifest) -> ReplaySample | None:
     if not manifest.HasField("replay"):
         return None
     path = check_digest(folder, manifest.replay.file, manifest.replay.sha256)
+    precisions = [artifact.precision for artifact in manifest.artifacts] if manifest.format > 1 else []
     try:
         with np.load(path) as file:
-            sample = ReplaySample(file["images"], file["logits"])
+            sample = ReplaySample(file["images"], file["logits"], {precision: file[own_logits(precision)] for precision in precisions})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ManifestError(f"{path.name}: cannot be read: {error}") from None
     spec, count = manifest.input, len(sample.images)
-    if sample.images.shape != (count, spec.height, spec.width, spec.channels or 3) or sample.logits.shape != (
-        count,
-        manifest.output.classes,
-    ):
+    images, logits = (count, spec.height, spec.width, spec.channels or 3), (count, manifest.output.classes)
+    if not count or sample.images.shape != images or any(each.shape != logits for each in (sample.logits, *sample.own.values())):
         raise ManifestError(f"{path.name}: holds shapes {sample.images.shape} and {sample.logits.shape}, which do not fit the manifest")
     return sample
+
+
+def own_logits(precision: str) -> str:
+    """The name in replay.npz of what a precision computed where it was certified."""
+    return f"logits.{precision}"
+
+
+def input_sha256(spec: Input) -> str:
+    """Digest of the preprocessing: of the binary form of the fields that are present."""
+    return hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()
 
 
 def check_certificate(manifest: Manifest, artifact: Artifact) -> None:
@@ -144,15 +170,38 @@ def check_certificate(manifest: Manifest, artifact: Artifact) -> None:
     if not artifact.HasField("certificate"):
         raise ManifestError(f"{artifact.file}: has no certificate")
     certificate = artifact.certificate
-    if certificate.id != certificate_id(certificate):
+    if certificate.id != certificate_id(certificate, manifest.format):
         raise ManifestError(f"{artifact.file}: the certificate's fields do not give its id {certificate.id!r}")
     if certificate.artifact_sha256 != artifact.sha256:
         raise ManifestError(f"{artifact.file}: the certificate was made for another file, {certificate.artifact_sha256}")
     if certificate.checkpoint_sha256 != manifest.source.checkpoint_sha256:
         raise ManifestError(f"{artifact.file}: the certificate was made from another checkpoint, {certificate.checkpoint_sha256}")
+    if manifest.format > 1:
+        _check_seal(manifest, artifact)
     try:
         broken = violations(certificate)
     except CertificateError as error:
         raise ManifestError(f"{artifact.file}: {error}") from None
     if broken:
         raise ManifestError(f"{artifact.file}: fails its own policy {certificate.policy.name}: {'; '.join(broken)}")
+
+
+def _check_seal(manifest: Manifest, artifact: Artifact) -> None:
+    certificate = artifact.certificate
+    if certificate.labels_sha256 != manifest.output.labels_sha256:
+        raise ManifestError(f"{artifact.file}: the certificate was made with other labels, {certificate.labels_sha256!r}")
+    if certificate.input_sha256 != input_sha256(manifest.input):
+        raise ManifestError(f"{artifact.file}: the certificate was made with another preprocessing, {certificate.input_sha256!r}")
+
+
+def check_required(artifact: Artifact, required: tuple[str, ...]) -> None:
+    """Raise ManifestError unless the certificate holds this release's policy for its precision, and that is among `required`."""
+    name = POLICY_OF_PRECISION.get(artifact.precision, "")
+    if name not in required:
+        raise ManifestError(f"{artifact.file}: {artifact.precision} has none of the required policies {', '.join(required)}")
+    try:
+        broken = violations(artifact.certificate, POLICIES[name])
+    except CertificateError as error:
+        raise ManifestError(f"{artifact.file}: {error}") from None
+    if broken:
+        raise ManifestError(f"{artifact.file}: fails the required policy {name}: {'; '.join(broken)}")

@@ -221,6 +221,7 @@ class Source(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     ACCURACY_FIELD_NUMBER: builtins.int
     ACCURACY_IMAGES_FIELD_NUMBER: builtins.int
+    ORIGIN_FIELD_NUMBER: builtins.int
     checkpoint_sha256: builtins.str
     checkpoint_file: builtins.str
     git_revision: builtins.str
@@ -230,6 +231,8 @@ class Source(google.protobuf.message.Message):
     accuracy: builtins.float
     """Top-1 in percent on `accuracy_images`; absent if unknown."""
     accuracy_images: builtins.str
+    origin: builtins.str
+    """Where the weights came from, such as "torchvision ResNet50_Weights.IMAGENET1K_V2"; `checkpoint_sha256` is of the very file downloaded."""
     def __init__(
         self,
         *,
@@ -240,9 +243,10 @@ class Source(google.protobuf.message.Message):
         seed: builtins.int | None = ...,
         accuracy: builtins.float | None = ...,
         accuracy_images: builtins.str = ...,
+        origin: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_seed", b"_seed", "accuracy", b"accuracy", "seed", b"seed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_seed", b"_seed", "accuracy", b"accuracy", "accuracy_images", b"accuracy_images", "checkpoint_file", b"checkpoint_file", "checkpoint_sha256", b"checkpoint_sha256", "git_revision", b"git_revision", "recipe", b"recipe", "seed", b"seed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_seed", b"_seed", "accuracy", b"accuracy", "accuracy_images", b"accuracy_images", "checkpoint_file", b"checkpoint_file", "checkpoint_sha256", b"checkpoint_sha256", "git_revision", b"git_revision", "origin", b"origin", "recipe", b"recipe", "seed", b"seed"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_accuracy", b"_accuracy"]) -> typing.Literal["accuracy"] | None: ...
     @typing.overload
@@ -351,8 +355,23 @@ class Certificate(google.protobuf.message.Message):
     VERSIONS_FIELD_NUMBER: builtins.int
     MACHINE_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
+    FLIPS_FIELD_NUMBER: builtins.int
+    DECIDED_FLIPS_FIELD_NUMBER: builtins.int
+    GAINED_FIELD_NUMBER: builtins.int
+    LOST_FIELD_NUMBER: builtins.int
+    LOGIT_SCALE_FIELD_NUMBER: builtins.int
+    GENERATED_IMAGES_FIELD_NUMBER: builtins.int
+    TRUTH_SHA256_FIELD_NUMBER: builtins.int
+    LABELS_SHA256_FIELD_NUMBER: builtins.int
+    INPUT_SHA256_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    STATED_ACCURACY_FIELD_NUMBER: builtins.int
+    CALIBRATION_IMAGES_FIELD_NUMBER: builtins.int
+    IMAGES_AVAILABLE_FIELD_NUMBER: builtins.int
     id: builtins.str
-    """SHA-256 over all other fields; names this certificate."""
+    """SHA-256 of the binary form of all other fields that are present, in order of their numbers, maps sorted by key: fields that later
+    releases add do not change it. In manifests of format 1, over the JSON of the fields of that time.
+    """
     artifact_sha256: builtins.str
     checkpoint_sha256: builtins.str
     git_revision: builtins.str
@@ -370,7 +389,7 @@ class Certificate(google.protobuf.message.Message):
     """Top-1 in percent on the images compared; absent where they have no labels."""
     artifact_accuracy: builtins.float
     accuracy_change_low: builtins.float
-    """95 % interval of artifact minus reference, in points."""
+    """Tango's 95 % interval of artifact minus reference, in points; Wald's in manifests of format 1."""
     accuracy_change_high: builtins.float
     calibration_sha256: builtins.str
     provider: builtins.str
@@ -379,10 +398,35 @@ class Certificate(google.protobuf.message.Message):
     """Processor or GPU as the system names it."""
     created_at: builtins.str
     """RFC 3339, UTC."""
+    flips: builtins.int
+    """Images with another answer (top-1, or a label on the other side of 0 where labels stand on their own) at the worst batch size."""
+    decided_flips: builtins.int
+    """Of these, images that are no near-tie: the reference's margin exceeds twice the policy's error bound. All, where it bounds none."""
+    gained: builtins.int
+    """Images that only the artifact gets right, and those that only the reference does, at the worst batch size."""
+    lost: builtins.int
+    logit_scale: builtins.float
+    """The spread of the reference's logits over the classes of an image, root mean square over images: what `max_relative_error` is of."""
+    generated_images: builtins.bool
+    """True where the images are no photographs."""
+    truth_sha256: builtins.str
+    """SHA-256 of the images' labels as INT64, of labels.txt, and of the manifest's Input in binary form."""
+    labels_sha256: builtins.str
+    input_sha256: builtins.str
+    reference: builtins.str
+    """What the artifact was compared with, such as "our definition of resnet50 in PyTorch"."""
+    stated_accuracy: builtins.float
+    """Top-1 in percent that the checkpoint states of itself."""
+    calibration_images: builtins.int
+    """Images that calibration used; `calibration_sha256` is of their pixels."""
+    images_available: builtins.int
+    """How many images there were to choose from, where not all were used."""
     @property
     def policy(self) -> Global___Policy: ...
     @property
-    def batch_sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def batch_sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Those that ran, each with full batches only."""
+
     @property
     def versions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Tool to version."""
@@ -413,9 +457,22 @@ class Certificate(google.protobuf.message.Message):
         versions: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         machine: builtins.str = ...,
         created_at: builtins.str = ...,
+        flips: builtins.int | None = ...,
+        decided_flips: builtins.int | None = ...,
+        gained: builtins.int | None = ...,
+        lost: builtins.int | None = ...,
+        logit_scale: builtins.float = ...,
+        generated_images: builtins.bool = ...,
+        truth_sha256: builtins.str = ...,
+        labels_sha256: builtins.str = ...,
+        input_sha256: builtins.str = ...,
+        reference: builtins.str = ...,
+        stated_accuracy: builtins.float | None = ...,
+        calibration_images: builtins.int = ...,
+        images_available: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_accuracy_change_high", b"_accuracy_change_high", "_accuracy_change_low", b"_accuracy_change_low", "_artifact_accuracy", b"_artifact_accuracy", "_reference_accuracy", b"_reference_accuracy", "accuracy_change_high", b"accuracy_change_high", "accuracy_change_low", b"accuracy_change_low", "artifact_accuracy", b"artifact_accuracy", "policy", b"policy", "reference_accuracy", b"reference_accuracy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_accuracy_change_high", b"_accuracy_change_high", "_accuracy_change_low", b"_accuracy_change_low", "_artifact_accuracy", b"_artifact_accuracy", "_reference_accuracy", b"_reference_accuracy", "accuracy_change_high", b"accuracy_change_high", "accuracy_change_low", b"accuracy_change_low", "artifact_accuracy", b"artifact_accuracy", "artifact_sha256", b"artifact_sha256", "batch_sizes", b"batch_sizes", "calibration_sha256", b"calibration_sha256", "checkpoint_sha256", b"checkpoint_sha256", "created_at", b"created_at", "git_revision", b"git_revision", "id", b"id", "images", b"images", "images_sha256", b"images_sha256", "images_source", b"images_source", "machine", b"machine", "max_abs_error", b"max_abs_error", "mean_abs_error", b"mean_abs_error", "p99_abs_error", b"p99_abs_error", "policy", b"policy", "provider", b"provider", "reference_accuracy", b"reference_accuracy", "top1_agreement", b"top1_agreement", "top5_agreement", b"top5_agreement", "versions", b"versions"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accuracy_change_high", b"_accuracy_change_high", "_accuracy_change_low", b"_accuracy_change_low", "_artifact_accuracy", b"_artifact_accuracy", "_decided_flips", b"_decided_flips", "_flips", b"_flips", "_gained", b"_gained", "_lost", b"_lost", "_reference_accuracy", b"_reference_accuracy", "_stated_accuracy", b"_stated_accuracy", "accuracy_change_high", b"accuracy_change_high", "accuracy_change_low", b"accuracy_change_low", "artifact_accuracy", b"artifact_accuracy", "decided_flips", b"decided_flips", "flips", b"flips", "gained", b"gained", "lost", b"lost", "policy", b"policy", "reference_accuracy", b"reference_accuracy", "stated_accuracy", b"stated_accuracy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accuracy_change_high", b"_accuracy_change_high", "_accuracy_change_low", b"_accuracy_change_low", "_artifact_accuracy", b"_artifact_accuracy", "_decided_flips", b"_decided_flips", "_flips", b"_flips", "_gained", b"_gained", "_lost", b"_lost", "_reference_accuracy", b"_reference_accuracy", "_stated_accuracy", b"_stated_accuracy", "accuracy_change_high", b"accuracy_change_high", "accuracy_change_low", b"accuracy_change_low", "artifact_accuracy", b"artifact_accuracy", "artifact_sha256", b"artifact_sha256", "batch_sizes", b"batch_sizes", "calibration_images", b"calibration_images", "calibration_sha256", b"calibration_sha256", "checkpoint_sha256", b"checkpoint_sha256", "created_at", b"created_at", "decided_flips", b"decided_flips", "flips", b"flips", "gained", b"gained", "generated_images", b"generated_images", "git_revision", b"git_revision", "id", b"id", "images", b"images", "images_available", b"images_available", "images_sha256", b"images_sha256", "images_source", b"images_source", "input_sha256", b"input_sha256", "labels_sha256", b"labels_sha256", "logit_scale", b"logit_scale", "lost", b"lost", "machine", b"machine", "max_abs_error", b"max_abs_error", "mean_abs_error", b"mean_abs_error", "p99_abs_error", b"p99_abs_error", "policy", b"policy", "provider", b"provider", "reference", b"reference", "reference_accuracy", b"reference_accuracy", "stated_accuracy", b"stated_accuracy", "top1_agreement", b"top1_agreement", "top5_agreement", b"top5_agreement", "truth_sha256", b"truth_sha256", "versions", b"versions"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_accuracy_change_high", b"_accuracy_change_high"]) -> typing.Literal["accuracy_change_high"] | None: ...
     @typing.overload
@@ -423,7 +480,17 @@ class Certificate(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_artifact_accuracy", b"_artifact_accuracy"]) -> typing.Literal["artifact_accuracy"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decided_flips", b"_decided_flips"]) -> typing.Literal["decided_flips"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_flips", b"_flips"]) -> typing.Literal["flips"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gained", b"_gained"]) -> typing.Literal["gained"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lost", b"_lost"]) -> typing.Literal["lost"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_reference_accuracy", b"_reference_accuracy"]) -> typing.Literal["reference_accuracy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stated_accuracy", b"_stated_accuracy"]) -> typing.Literal["stated_accuracy"] | None: ...
 
 Global___Certificate: typing_extensions.TypeAlias = Certificate
 
@@ -435,6 +502,11 @@ class Policy(google.protobuf.message.Message):
     MAX_ABS_ERROR_FIELD_NUMBER: builtins.int
     MIN_TOP1_AGREEMENT_FIELD_NUMBER: builtins.int
     MAX_ACCURACY_LOSS_FIELD_NUMBER: builtins.int
+    MAX_RELATIVE_ERROR_FIELD_NUMBER: builtins.int
+    MIN_IMAGES_FIELD_NUMBER: builtins.int
+    REAL_IMAGES_FIELD_NUMBER: builtins.int
+    CONFIDENCE_FIELD_NUMBER: builtins.int
+    HOLD_STATED_ACCURACY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"strict", "fp16" or "int8"."""
     max_abs_error: builtins.float
@@ -442,6 +514,16 @@ class Policy(google.protobuf.message.Message):
     min_top1_agreement: builtins.float
     max_accuracy_loss: builtins.float
     """In points of top-1; absent: not bounded."""
+    max_relative_error: builtins.float
+    """Largest error of a logit as a share of `logit_scale`; absent: not bounded."""
+    min_images: builtins.int
+    """Fewer images certify nothing."""
+    real_images: builtins.bool
+    """Generated images certify nothing."""
+    confidence: builtins.float
+    """Of the two-sided intervals whose worse end is held to the bounds, such as 0.95; 0: the figures themselves are."""
+    hold_stated_accuracy: builtins.bool
+    """The reference's accuracy must be one that the checkpoint's stated accuracy allows, but for one sample in a thousand."""
     def __init__(
         self,
         *,
@@ -449,35 +531,48 @@ class Policy(google.protobuf.message.Message):
         max_abs_error: builtins.float | None = ...,
         min_top1_agreement: builtins.float = ...,
         max_accuracy_loss: builtins.float | None = ...,
+        max_relative_error: builtins.float | None = ...,
+        min_images: builtins.int = ...,
+        real_images: builtins.bool = ...,
+        confidence: builtins.float = ...,
+        hold_stated_accuracy: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_abs_error", b"_max_abs_error", "_max_accuracy_loss", b"_max_accuracy_loss", "max_abs_error", b"max_abs_error", "max_accuracy_loss", b"max_accuracy_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_abs_error", b"_max_abs_error", "_max_accuracy_loss", b"_max_accuracy_loss", "max_abs_error", b"max_abs_error", "max_accuracy_loss", b"max_accuracy_loss", "min_top1_agreement", b"min_top1_agreement", "name", b"name"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_abs_error", b"_max_abs_error", "_max_accuracy_loss", b"_max_accuracy_loss", "_max_relative_error", b"_max_relative_error", "max_abs_error", b"max_abs_error", "max_accuracy_loss", b"max_accuracy_loss", "max_relative_error", b"max_relative_error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_abs_error", b"_max_abs_error", "_max_accuracy_loss", b"_max_accuracy_loss", "_max_relative_error", b"_max_relative_error", "confidence", b"confidence", "hold_stated_accuracy", b"hold_stated_accuracy", "max_abs_error", b"max_abs_error", "max_accuracy_loss", b"max_accuracy_loss", "max_relative_error", b"max_relative_error", "min_images", b"min_images", "min_top1_agreement", b"min_top1_agreement", "name", b"name", "real_images", b"real_images"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_abs_error", b"_max_abs_error"]) -> typing.Literal["max_abs_error"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_accuracy_loss", b"_max_accuracy_loss"]) -> typing.Literal["max_accuracy_loss"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_relative_error", b"_max_relative_error"]) -> typing.Literal["max_relative_error"] | None: ...
 
 Global___Policy: typing_extensions.TypeAlias = Policy
 
 @typing.final
 class Replay(google.protobuf.message.Message):
-    """replay.npz beside the manifest: `images` UINT8 [n, h, w, 3] and `logits` FP32 [n, classes] of the reference."""
+    """replay.npz beside the manifest: `images` UINT8 [n, h, w, channels], `logits` FP32 [n, classes] of the reference, and
+    `logits.PRECISION` of each artifact where it was certified.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FILE_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     IMAGES_FIELD_NUMBER: builtins.int
+    GENERATED_IMAGES_FIELD_NUMBER: builtins.int
     file: builtins.str
     sha256: builtins.str
     images: builtins.int
+    generated_images: builtins.bool
+    """True where the images are generated, since the certification images are not for copying."""
     def __init__(
         self,
         *,
         file: builtins.str = ...,
         sha256: builtins.str = ...,
         images: builtins.int = ...,
+        generated_images: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["file", b"file", "images", b"images", "sha256", b"sha256"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["file", b"file", "generated_images", b"generated_images", "images", b"images", "sha256", b"sha256"]) -> None: ...
 
 Global___Replay: typing_extensions.TypeAlias = Replay

@@ -31,7 +31,7 @@ from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.loader import Loaded, Loader, resident_bytes
 from resnet_server.models.plan_keeper import PlanKeeper
 from resnet_server.models.registry import Refused, Registry
-from resnet_server.models.repository import Published, scan
+from resnet_server.models.repository import Published, Trust, scan
 from resnet_server.models.served_model import assemble
 from resnet_server.processes.event_loop import settle_memory
 from resnet_server.settings import Settings
@@ -112,7 +112,7 @@ class App:
             settings.repository,
             models=settings.models,
             all_versions=settings.versions == "all",
-            allow_uncertified=settings.allow_uncertified,
+            trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
         )
         metrics = self._open_metrics()
         loader = Loader(settings, devices, metrics)

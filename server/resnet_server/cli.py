@@ -92,6 +92,16 @@ class GpuNumbers(click.ParamType[tuple[int, ...]]):
             self.fail(str(error), param, ctx)
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names, separated by commas."""
+
+    name = "NAME,NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split."""
+        return tuple(name.strip() for name in str(value).split(",") if name.strip())
+
+
 @click.group()
 @click.version_option(package_name="resnet-serving")
 def main() -> None:
@@ -117,6 +127,13 @@ WHAT = options(
     option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs."),
     option("--devices", type=GpuNumbers(), default="", help="GPUs, such as 0,1: one engine each  [default: all]", show_default=False),
     option("--allow-uncertified", is_flag=True, help="For experiments: serve models whose certificate does not hold."),
+    option(
+        "--require-policy",
+        type=Names(),
+        default="",
+        help="Serve only what holds these policies of this release, such as strict,int8, whatever its publisher chose.",
+    ),
+    option("--require-signature", default="", metavar="KEY", help="Serve only what this public key, or sigstore:IDENTITY,ISSUER, signed."),
 )
 HOW = options(
     option("--engines", type=click.IntRange(1, 1024), help="Engines a model  [default: as measured]"),

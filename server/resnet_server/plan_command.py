@@ -5,7 +5,7 @@ from rich.console import Console
 from resnet_server.engines.device import pick_devices
 from resnet_server.errors import EngineError, StartError
 from resnet_server.models.loader import parse_precisions
-from resnet_server.models.repository import Candidate, Published, scan
+from resnet_server.models.repository import Candidate, Published, Trust, scan
 from resnet_server.planning.planner import Planner
 from resnet_server.planning.report import plan_table
 from resnet_server.settings import Settings
@@ -21,7 +21,7 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
         settings.repository,
         models=settings.models,
         all_versions=settings.versions == "all",
-        allow_uncertified=settings.allow_uncertified,
+        trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
     )
     console.print(f"device: {device.kind} ({device.reason})", highlight=False, markup=False)
     planner, planned = Planner(settings, device, fresh), 0

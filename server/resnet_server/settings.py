@@ -39,6 +39,8 @@ class Settings:
     max_image_pixels: int = 50_000_000
     drain_seconds: float = 20.0
     allow_uncertified: bool = False
+    require_policy: tuple[str, ...] = ()
+    require_signature: str = ""
 
     @property
     def metrics_at(self) -> str:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from fuzzing import damaged
-from resnet_server.models.repository import read_version
+from resnet_server.models.repository import Trust, read_version
 
 INPUTS = int(os.environ.get("RESNET_FUZZ_INPUTS", "600")) // 4
 
@@ -22,7 +22,7 @@ def test_a_damaged_version_is_read_or_refused(repository: Path, tmp_path: Path) 
         if name == "manifest.json":  # somebody who wants to get past the digest
             digest = hashlib.sha256((version / name).read_bytes()).hexdigest()
             (version / "manifest.sha256").write_text(f"{digest}  manifest.json\n")
-        published = read_version(version, allow_uncertified=False)
+        published = read_version(version, Trust())
         assert bool(published.refusal) != bool(published.candidates)
         refused += bool(published.refusal)
         shutil.copytree(repository / "resnet20" / "1", version, dirs_exist_ok=True)

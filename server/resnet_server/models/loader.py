@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
-from resnet_proto.manifest_pb2 import Policy
+from resnet_proto.sample_check import Expected
 
-from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec
+from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec, Images
 from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.engines.thread_engine import ThreadEngine
@@ -148,7 +148,7 @@ class Loader:
         certified = is_certified(published, candidate)
         if sample is not None and certified:
             for engine in engines:
-                keep_certified(engine, sample, candidate.artifact.certificate.policy)
+                keep_certified(engine, sample.images, sample.expected(manifest, candidate.artifact))
         info = ModelInfo(manifest, published.labels, candidate.artifact.precision, self._devices[0].provider, certified, check, plan)
         self._describe(info, engines)
         return Loaded(info, engines, Origin(published, candidate, sample))
@@ -190,8 +190,9 @@ class Loader:
         if sample is None or not is_certified(published, candidate):
             return None
         started = time.monotonic()
-        spec, policy = engine.spec, candidate.artifact.certificate.policy
-        result = Replay(await replay(engine, spec.buckets, bool(spec.wide_threads), sample, policy), time.monotonic() - started)
+        spec, expected = engine.spec, sample.expected(published.manifest, candidate.artifact)
+        check = await replay(engine, spec.buckets, bool(spec.wide_threads), sample.images, expected)
+        result = Replay(check, time.monotonic() - started)
         labels = (published.name, published.version, candidate.artifact.precision)
         self._metrics.replay_agreement.labels(*labels).set(result.check.agreement)
         self._metrics.replay_seconds.labels(*labels).set(result.seconds)
@@ -227,13 +228,13 @@ def plan_labels(plan: Plan) -> tuple[str, str, str, str]:
     return str(plan.engines), str(plan.threads), str(plan.wide_threads), str(plan.batch)
 
 
-def keep_certified(engine: AnyEngine, sample: ReplaySample, policy: Policy) -> None:
+def keep_certified(engine: AnyEngine, images: Images, expected: Expected) -> None:
     """Have the certificate replayed, in the largest bucket, after every restart; before that the engine serves nobody."""
     if isinstance(engine, ProcessEngine):
         spec = engine.spec
 
         async def certify(channel: Engine) -> None:
-            await replay(channel, spec.buckets[-1:], False, sample, policy)
+            await replay(channel, spec.buckets[-1:], False, images, expected)
 
         engine.process.certify = certify
 

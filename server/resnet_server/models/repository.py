@@ -5,13 +5,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_proto.certificate import POLICIES
 from resnet_proto.manifest import ManifestError, check_artifact, read_labels, read_manifest
 from resnet_proto.manifest_pb2 import Artifact, Input, Manifest
+from resnet_proto.signature import SignatureError, check_signature, check_trusted
 
 from resnet_server.errors import StartError
 from resnet_server.planning.planner import ModelFile
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a version must show: a certificate, this release's policies by name, a signature by a public key or Sigstore identity."""
+
+    allow_uncertified: bool = False
+    required_policies: tuple[str, ...] = ()
+    signature: str = ""
+
+    def check(self) -> None:
+        """Raise StartError for a demand that no version could meet."""
+        if unknown := [name for name in self.required_policies if name not in POLICIES]:
+            raise StartError(f"require-policy: {', '.join(unknown)}; expected some of {', '.join(POLICIES)}")
+        if self.signature:
+            try:
+                check_trusted(self.signature)
+            except SignatureError as error:
+                raise StartError(f"require-signature: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -47,11 +68,12 @@ class Published:
         return [candidate.file(self.manifest.input) for candidate in candidates]
 
 
-def scan(root: Path, *, models: tuple[str, ...], all_versions: bool, allow_uncertified: bool) -> list[Published]:
-    """Read the repository; raise StartError if it is not there, empty, or lacks one of `models`.
+def scan(root: Path, *, models: tuple[str, ...], all_versions: bool, trust: Trust) -> list[Published]:
+    """Read the repository; raise StartError if it is not there, empty, lacks one of `models`, or `trust` demands what cannot be checked.
 
     A defect of one version refuses that version only.
     """
+    trust.check()
     if not root.is_dir():
         raise StartError(f"repository: {root} is not a folder; `resnet-export publish` makes one")
     folders = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")}
@@ -61,7 +83,7 @@ def scan(root: Path, *, models: tuple[str, ...], all_versions: bool, allow_uncer
     published = []
     for folder in chosen:
         versions = sorted((v for v in folder.iterdir() if v.is_dir() and is_version(v.name)), key=lambda v: int(v.name))
-        published += [read_version(version, allow_uncertified) for version in (versions if all_versions else versions[-1:])]
+        published += [read_version(version, trust) for version in (versions if all_versions else versions[-1:])]
     if not published:
         raise StartError(f"repository: {root} holds no published version; `resnet-export publish` makes one")
     return published
@@ -72,10 +94,12 @@ def is_version(name: str) -> bool:
     return name.isascii() and name.isdecimal() and not name.startswith("0")
 
 
-def read_version(folder: Path, allow_uncertified: bool) -> Published:
+def read_version(folder: Path, trust: Trust) -> Published:
     """Check one version as a whole, then each of its precisions."""
     name, version = folder.parent.name, folder.name
     try:
+        if trust.signature:
+            check_signature(folder, trust.signature)
         manifest = read_manifest(folder)
         if (manifest.name, manifest.version) != (name, version):
             raise ManifestError(f"manifest.json: is of {manifest.name} version {manifest.version}, not of {name} version {version}")
@@ -85,7 +109,8 @@ def read_version(folder: Path, allow_uncertified: bool) -> Published:
     candidates, rejected = [], []
     for artifact in manifest.artifacts:
         try:
-            candidates.append(Candidate(artifact, check_artifact(folder, manifest, artifact, allow_uncertified=allow_uncertified)))
+            path = check_artifact(folder, manifest, artifact, allow_uncertified=trust.allow_uncertified, required=trust.required_policies)
+            candidates.append(Candidate(artifact, path))
         except ManifestError as error:
             rejected.append((artifact.precision, str(error)))
     refusal = "" if candidates else "; ".join(reason for _, reason in rejected) or "manifest.json: names no artifact"

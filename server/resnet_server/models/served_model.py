@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
-from resnet_proto.certificate import SampleCheck
 from resnet_proto.manifest_pb2 import Artifact, Manifest
+from resnet_proto.sample_check import SampleCheck
 
 from resnet_server.batching.admission import Admission
 from resnet_server.batching.batch import BatchReport, Limits, Watchers

@@ -1,5 +1,6 @@
 """fp16 and INT8: certified on their own terms, or not published."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,18 @@ import torchvision
 from click.testing import CliRunner
 from onnx import TensorProto
 from PIL import Image
-from resnet_export import images, publish, quantise
+from resnet_export import cli, images, publish, quantise
 from resnet_export.cli import main
 from resnet_export.errors import ExportError
 from resnet_export.policies import policies_with
 from resnet_export.precisions import parse_precisions
 from resnet_models.errors import CheckpointError
 from resnet_models.published import from_torchvision, weights_file
-from resnet_models.sample import load_sample
-from resnet_proto.manifest import check_artifact, read_labels, read_manifest
+from resnet_models.sample import SampleName, load_sample
+from resnet_proto.manifest import check_artifact, read_labels, read_manifest, sha256_file
 from resnet_proto.manifest_pb2 import Artifact
+
+WIDE = ("--min-agreement", "int8=0.97", "--max-accuracy-loss", "int8=2")  # the bundled images show no more on every processor
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def test_every_precision_carries_its_own_certificate(artifacts: dict[str, Artifa
     for artifact in artifacts.values():
         check_artifact(folder, manifest, artifact)
     assert len({artifact.certificate.id for artifact in artifacts.values()}) == 3
-    assert [artifact.certificate.policy.name for artifact in artifacts.values()] == ["strict", "fp16", "int8"]
+    assert [artifact.certificate.policy.name for artifact in artifacts.values()] == ["strict", "fp16", "int8, overridden"]
 
 
 def test_int8_says_how_it_was_made_and_on_which_images(artifacts: dict[str, Artifact]) -> None:
@@ -44,7 +47,9 @@ def test_int8_says_how_it_was_made_and_on_which_images(artifacts: dict[str, Arti
     assert artifact.recipe["calibration"] in ("minmax", "entropy", "percentile")
     assert artifact.recipe["tried"] == "12"
     assert len(artifact.certificate.calibration_sha256) == 64
-    assert artifact.certificate.calibration_sha256 != artifact.certificate.images_sha256
+    assert artifact.certificate.calibration_sha256 == images.bundled("calibration").sha256
+    assert (artifact.certificate.calibration_images, artifact.recipe["calibration_images"]) == (500, "500")
+    assert (artifact.recipe["target"], artifact.recipe["format"]) == ("portable", "QDQ U8S8 per channel, weights in 7 bits")
     assert artifact.certificate.accuracy_change_low <= artifact.certificate.accuracy_change_high
     assert artifact.bytes < 0.4 * artifacts["fp32"].bytes
 
@@ -86,7 +91,7 @@ def test_where_no_precision_holds_nothing_is_published(pretrained: Path, tmp_pat
 def test_int8_is_made_without_publishing_fp32(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantise, "METHODS", {"minmax": quantise.METHODS["minmax"]})
     arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "int8", "--no-profile"]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(main, [*arguments, *WIDE])
     assert result.exit_code == 0, result.output
     folder = tmp_path / "resnet20" / "1"
     assert sorted(path.name for path in folder.glob("*.onnx")) == ["model.int8.onnx"]
@@ -95,7 +100,7 @@ def test_int8_is_made_without_publishing_fp32(pretrained: Path, tmp_path: Path, 
 
 def test_int8_of_a_large_network_asks_for_calibration_before_it_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "reference_logits", None)  # calling it would raise TypeError
-    arguments = ["publish", "resnet18", "--random-weights", "--repository", str(tmp_path), "--precision", "fp32,int8"]
+    arguments = ["publish", "resnet18", "--random-weights", "--repository", str(tmp_path), "--precision", "int8"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     assert "int8: needs real images to calibrate on; give --calibration FOLDER" in result.output
@@ -116,7 +121,7 @@ def test_an_overridden_bound_is_recorded() -> None:
 
 def test_precisions_are_made_in_the_order_they_depend() -> None:
     assert parse_precisions("int8,fp32") == ("fp32", "int8")
-    with pytest.raises(ExportError, match="precision: 'int4'; expected some of fp32, fp16, int8"):
+    with pytest.raises(ExportError, match="precision: 'int4'; expected auto, or some of fp32, fp16, int8"):
         parse_precisions("int4")
 
 
@@ -130,7 +135,7 @@ def test_verify_against_the_checkpoint(repository: Path, pretrained: Path) -> No
     folder = str(repository / "resnet20" / "1")
     result = CliRunner().invoke(main, ["verify", folder, "--checkpoint", str(pretrained)])
     assert result.exit_code == 0, result.output
-    assert "1,000 bundled CIFAR-10 test images against the checkpoint: agreement 100.00%" in result.output
+    assert "1,000 bundled CIFAR-10 test images (the images of the certificate) against the checkpoint: agreement 100.00%" in result.output
     other = CliRunner().invoke(main, ["verify", folder, "--checkpoint", str(Path(folder) / "labels.txt"), "--variant", "resnet20"])
     assert other.exit_code == 1
 
@@ -151,29 +156,85 @@ def test_verifying_needs_no_torch(repository: Path) -> None:
     assert "fp32: holds" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_calibration_images_must_not_certify(pretrained: Path, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for index in range(3):
-        Image.fromarray(load_sample().images[index]).save(tmp_path / "images" / f"{index}.png")
+def pictures(folder: Path, sample: SampleName, count: int) -> Path:
+    folder.mkdir()
+    for index in range(count):
+        Image.fromarray(load_sample(sample).images[index]).save(folder / f"{index}.png")
+    return folder
+
+
+def test_calibration_images_must_not_certify_wherever_either_come_from(pretrained: Path, tmp_path: Path) -> None:
     arguments = ["publish", str(pretrained), "--repository", str(tmp_path / "r"), "--precision", "fp32,int8"]
-    result = CliRunner().invoke(main, [*arguments, "--images", str(tmp_path / "images"), "--calibration", str(tmp_path / "images")])
+    both = str(pictures(tmp_path / "images", "certification", 3))
+    result = CliRunner().invoke(main, [*arguments, "--images", both, "--calibration", both])
     assert result.exit_code == 1
     assert "calibration: 0.png is also a certification image (3 in all); they must be disjoint" in result.output
+    training = str(pictures(tmp_path / "training", "calibration", 5))
+    result = CliRunner().invoke(main, [*arguments, "--images", training])  # the default calibration holds them
+    assert "calibration: calibration image 0 is also a certification image (5 in all)" in result.output
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_quantiser_that_fails_costs_int8_only(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nway")
+
+    monkeypatch.setattr(quantise, "quantize_static", fail)
+    arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--precision", "fp32,int8", "--no-profile"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "resnet20 int8: cannot be quantised: RuntimeError: no way; this precision is not published" in result.output
+    folder = tmp_path / "resnet20" / "1"
+    assert [artifact.precision for artifact in read_manifest(folder).artifacts] == ["fp32"]
+    assert sorted(path.name for path in folder.glob("model*")) == ["model.fp32.onnx"]
+
+
+def test_auto_publishes_what_holds_and_says_what_does_not(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantise, "METHODS", {"minmax": quantise.METHODS["minmax"]})
+    arguments = ["publish", str(pretrained), "--repository", str(tmp_path), "--no-profile", "--json"]
+    result = CliRunner().invoke(main, [*arguments, "--min-agreement", "int8=1"])
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert [artifact["precision"] for artifact in shown["manifest"]["artifacts"]] == ["fp32", "fp16"]
+    assert "fails policy int8, overridden" in shown["not_published"]["int8"]
+    assert "not published: resnet20 int8 fails policy" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "vnni", "found"),
+    [
+        ("portable", True, (quantise.U8S7,)),
+        ("portable", False, (quantise.U8S7,)),
+        ("vnni", False, (quantise.U8S8,)),
+        ("avx2", True, (quantise.U8S7,)),
+        ("avx2", False, (quantise.U8S7, quantise.U8S8)),
+        ("cuda", True, (quantise.S8S8,)),
+    ],
+)
+def test_a_target_says_in_which_forms_to_try(
+    target: str, vnni: bool, found: tuple[quantise.Form, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantise, "has_vnni", lambda: vnni)
+    assert quantise.forms(target) == found
+    assert tuple(cli.TARGETS) == quantise.TARGETS
 
 
 def test_random_weights_are_published_as_untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "GENERATED", 65)  # one more than the largest batch
-    arguments = ["publish", "resnet18", "--repository", str(tmp_path), "--no-profile"]
+    arguments = ["publish", "resnet18", "--repository", str(tmp_path), "--no-profile"]  # auto: noise shows nothing of INT8
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 1
     assert "--random-weights publishes it untrained" in refused.output
     result = CliRunner().invoke(main, [*arguments, "--random-weights"])
     assert result.exit_code == 0, result.output
+    assert "not published: resnet18 int8: cannot be certified: made on generated images" in result.output
     manifest = read_manifest(tmp_path / "resnet18" / "1")
     assert manifest.network.trained is False
     assert (manifest.input.height, manifest.input.resize_shorter_side) == (224, 256)
     assert "generated images, not photographs" in manifest.artifacts[0].certificate.images_source
     assert not manifest.artifacts[0].certificate.HasField("reference_accuracy")
+    assert [artifact.certificate.policy.name for artifact in manifest.artifacts] == ["strict", "fp16, overridden"]
+    assert manifest.replay.generated_images
 
 
 def test_torchvisions_weights_bring_their_preprocessing_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,17 +249,20 @@ def test_torchvisions_weights_bring_their_preprocessing_and_labels(tmp_path: Pat
     downloaded.parent.mkdir(parents=True)
     torch.save(network.state_dict(), downloaded)
     (tmp_path / "photographs").mkdir()
-    for index in range(3):
+    for index in range(16):
         Image.fromarray(load_sample().images[index]).resize((400, 300)).save(tmp_path / "photographs" / f"{index}.jpg")
-    arguments = ["publish", "torchvision:resnet50:V2", "--repository", str(tmp_path), "--no-profile"]
+    arguments = ["publish", "torchvision:resnet50:V2", "--repository", str(tmp_path), "--no-profile", "--precision", "fp32"]
     result = CliRunner().invoke(main, [*arguments, "--images", str(tmp_path / "photographs")])
     assert result.exit_code == 0, result.output
     manifest = read_manifest(tmp_path / "resnet50" / "1")
-    assert manifest.artifacts[0].certificate.images_source == "3 images of the folder photographs"
+    assert manifest.artifacts[0].certificate.images_source == "16 images of the folder photographs"
     spec, source = manifest.input, manifest.source
     assert (spec.height, spec.resize_shorter_side, spec.interpolation) == (224, 232, "bilinear")
     assert list(spec.mean) == pytest.approx([0.485, 0.456, 0.406])
     assert source.accuracy == pytest.approx(80.858)
+    assert source.checkpoint_sha256 == sha256_file(downloaded)  # of the very file that was downloaded
+    assert source.origin == "torchvision ResNet50_Weights.IMAGENET1K_V2"
+    assert manifest.artifacts[0].certificate.reference.startswith("torchvision")
     assert read_labels(tmp_path / "resnet50" / "1", manifest)[0] == "tench"
     assert (manifest.network.trained, manifest.network.block) == (True, "bottleneck")
 
