@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from resnet_bench.server_process import started
+from resnet_bench.target import started
 from resnet_client import Client, Prediction
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.sample import Sample, load_sample

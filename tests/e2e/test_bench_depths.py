@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from serving import RunningServer, running_server
 
-BRIEF = ["--duration", "0.2", "--repeats", "1"]
+BRIEF = ["--duration", "0.2", "--repeats", "1", "--confirm", "0.2s", "--allow-disturbed"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -19,7 +19,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-    result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+    result = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, check=False)
     if check:
         assert result.returncode == 0, result.stderr
     return result
@@ -29,31 +29,35 @@ def saved(folder: Path) -> Any:
     return json.loads((folder / "results.json").read_text())
 
 
+def of_kind(report: Any, kind: str) -> list[Any]:
+    return [sample for sample in report["samples"] if sample["kind"] == kind]
+
+
 def test_a_repository_is_searched_for_its_capacity(repository: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    output = run("--repository", str(repository), *BRIEF, "--slo", "2s", "--out", str(out)).stdout
+    output = run("--repository", str(repository), *BRIEF, "--slo", "5s", "--out", str(out)).stdout
     assert "resnet20" in output
     report = saved(out)
-    (model,) = report["models"]
-    facts = model["facts"]
+    (facts,) = report["models"]
     assert report["complete"] is True
+    assert report["machine"]["revision"]
     assert (facts["depth"], facts["parameters"], facts["trained"]) == (20, 269_722, True)
     assert facts["accuracy"] > 90
     assert "engines x" in facts["plan"]
     assert len(facts["certificate_id"]) == 64
-    assert model["raw_throughput"]["median"] > 0
-    assert model["capacity"]["images"]["median"] > 0
-    assert model["capacity"]["efficiency"]["median"] > 0
-    assert model["memory_bytes"] > 50 * 2**20
-    assert {"single", "saturation"} <= {point["kind"] for point in model["points"]}
-    for point in model["points"]:
-        assert 0 < point["p50_ms"]["median"] <= point["p99_ms"]["median"]
-        assert point["outcomes"]["OK"] > 0
-        assert point["cpu_seconds"]["median"] > 0
-        assert point["split"]["compute"]["median"] > 0
-        assert sum(point["batch_rows"].values()) > 0
+    (search,) = report["searches"]
+    assert 0 < search["confirmed"] <= search["found"]
+    assert {"raw", "single", "saturation", "probe", "confirm", "half", "high"} <= {sample["kind"] for sample in report["samples"]}
+    assert of_kind(report, "half")[0]["rate"] == pytest.approx(0.5 * search["confirmed"])
+    assert of_kind(report, "high")[0]["rate"] == pytest.approx(0.8 * search["confirmed"])
+    for sample in (sample for sample in report["samples"] if sample["kind"] != "raw"):
+        assert sample["outcomes"]["OK"] > 0
+        assert sum(sample["memory"].values()) > 50 * 2**20
+        assert {name.split()[0] for name in sample["cpu"]} == {"server", "engine", "generator"}
+        assert sample["server"]["total_ms"] > 0
+        assert sum(sample["server"]["batch_rows"].values()) > 0
     with (out / "results.csv").open() as file:
-        assert [row["kind"] for row in csv.DictReader(file)] == [point["kind"] for point in model["points"]]
+        assert [row["kind"] for row in csv.DictReader(file)] == [sample["kind"] for sample in report["samples"]]
     assert (out / "report.html").read_text().count("<svg") >= 6
 
 
@@ -61,29 +65,35 @@ def test_closed_loops_are_measured_where_asked_for(repository: Path, tmp_path: P
     loads = ["--concurrency", "2", "--rows", "1,4", "--server-options", "--engines 1 --threads 1"]
     output = run("--repository", str(repository), "--models", "resnet20", *BRIEF, *loads, "--out", str(tmp_path)).stdout
     assert "2 in flight, 4 rows" in output
-    (model,) = saved(tmp_path)["models"]
-    assert model["facts"]["plan"].startswith("1 engines x 1 threads")
-    assert model["capacity"] is None
-    cells = [point for point in model["points"] if point["kind"] == "closed"]
-    assert [(cell["concurrency"], cell["rows"]) for cell in cells] == [(2, 1), (2, 4)]
+    report = saved(tmp_path)
+    assert report["models"][0]["plan"].startswith("1 engines x 1 threads")
+    assert report["searches"] == []
+    assert [(cell["concurrency"], cell["rows"]) for cell in of_kind(report, "closed")] == [(2, 1), (2, 4)]
 
 
 def test_a_running_server_is_measured_at_given_rates(server: RunningServer, tmp_path: Path) -> None:
     where = ["--url", server.url, "--metrics-url", server.metrics_url]
-    run(*where, *BRIEF, "--rates", "20,40", "--arrivals", "constant", "--slo", "5s", "--out", str(tmp_path))
-    (model,) = saved(tmp_path)["models"]
-    rates = [point for point in model["points"] if point["kind"] == "rate"]
-    assert [point["rate"] for point in rates] == [20, 40]
-    assert all(point["arrivals"] == "constant" and point["split"] and point["cpu_seconds"] is None for point in rates)
-    assert model["raw_throughput"] is None
-    assert model["memory_bytes"] is None
+    run(*where, *BRIEF, "--rates", "20,40", "--arrivals", "constant", "--slo", "30s", "--out", str(tmp_path))
+    report = saved(tmp_path)
+    rates = of_kind(report, "rate")
+    assert [sample["rate"] for sample in rates] == [20, 40]
+    assert all(sample["arrivals"] == "constant" and sample["server"] and sample["cpu"] == sample["memory"] == {} for sample in rates)
+    assert of_kind(report, "raw") == []
+
+
+def test_each_repeat_has_its_own_arrivals(server: RunningServer, tmp_path: Path) -> None:
+    options = ["--rates", "20", "--slo", "30s", "--seeds", "2", "--duration", "0.2", "--repeats", "2", "--allow-disturbed"]
+    run("--url", server.url, *options, "--out", str(tmp_path))
+    rates = of_kind(saved(tmp_path), "rate")
+    assert [(sample["repeat"], sample["seed"]) for sample in rates] == [(0, 0), (0, 1), (1, 2), (1, 3)]
+    assert len({sample["order"] for sample in rates}) == 4
 
 
 def test_random_weights_are_published_and_marked_untrained(tmp_path: Path) -> None:
     output = run("--random-weights", "20", *BRIEF, "--concurrency", "1", "--out", str(tmp_path)).stdout
     assert "resnet20 (untrained)" in output
-    (model,) = saved(tmp_path)["models"]
-    assert (model["facts"]["trained"], model["facts"]["accuracy"]) == (False, None)
+    (facts,) = saved(tmp_path)["models"]
+    assert (facts["trained"], facts["accuracy"]) == (False, None)
     assert "untrained" in (tmp_path / "report.html").read_text()
 
 
@@ -95,7 +105,7 @@ def test_random_weights_are_published_and_marked_untrained(tmp_path: Path) -> No
         (["--repository", "{empty}"], "holds no models"),
         (["--repository", "{repository}", "--models", "resnet9"], "models: resnet9 not in"),
         (["--repository", "{repository}", "--server-options", "--grpc-port {port}"], "grpc-port: 127.0.0.1:{port} cannot be opened"),
-        (["--repository", "{repository}", "--precision", "fp8"], "precision: 'fp8'; expected some of auto, fp32"),
+        (["--repository", "{repository}", "--precision", "fp8"], "'fp8'; expected some of auto, fp32"),
         (["--random-weights", "resnet9"], "random-weights: resnet9 cannot be published: "),
         (["--random-weights", "18", "--url", "{url}"], "--random-weights starts its own servers"),
         (["--url", "127.0.0.1:1"], "url: no server answers at 127.0.0.1:1"),
@@ -121,14 +131,13 @@ def test_what_cannot_be_measured_is_one_line(
 
 
 def test_an_interrupted_benchmark_saves_what_it_measured(server: RunningServer, tmp_path: Path) -> None:
-    options = ["--duration", "0.2", "--repeats", "1000", "--concurrency", "1", "--out", str(tmp_path)]
+    options = ["--duration", "0.2", "--repeats", "1000", "--concurrency", "1", "--allow-disturbed", "--out", str(tmp_path)]
     process = subprocess.Popen(
         command("--url", server.url, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stderr is not None
     for line in process.stderr:
-        assert "left)" in line, line
-        if line.startswith("resnet20 fp32 2/1000"):
+        if line.startswith("resnet20 fp32 2:"):
             break
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -136,18 +145,18 @@ def test_an_interrupted_benchmark_saves_what_it_measured(server: RunningServer, 
     assert "interrupted: what was measured is shown and saved" in stderr
     report = saved(tmp_path)
     assert report["complete"] is False
-    assert report["models"][0]["points"]
+    assert report["samples"]
     assert "Incomplete" in (tmp_path / "report.html").read_text()
 
 
 def test_a_server_that_dies_ends_the_benchmark_and_what_was_measured_is_saved(repository: Path, tmp_path: Path) -> None:
-    options = ["--duration", "0.2", "--repeats", "1000", "--concurrency", "1", "--out", str(tmp_path / "out")]
+    options = ["--duration", "0.2", "--repeats", "1000", "--concurrency", "1", "--allow-disturbed", "--out", str(tmp_path / "out")]
     with running_server(repository, tmp_path / "log") as server:
         arguments = command("--url", server.url, *options)
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("resnet20 fp32 2/1000"):
+            if line.startswith("resnet20 fp32 2:"):
                 break
         server.process.kill()
         _, stderr = process.communicate(timeout=60)

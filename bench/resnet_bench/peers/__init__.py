@@ -1,1 +1,1 @@
-"""The same file on the same cores behind other servers: `peers`."""
+"""Other servers on the same file and cores, each in an environment of its own."""

@@ -1,58 +1,75 @@
-"""All servers of one work, ours and the peers, started side by side and idle but for the one that is measured."""
+"""`peers` as a table: under each load ours, raw ONNX Runtime, and every peer in its best configuration with ours against it."""
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-from resnet_bench.limit.driving import GrpcEndpoint
-from resnet_bench.limit.published import find
-from resnet_bench.limit.serving import serving
-from resnet_bench.peers.environment import PeerMissingError
-from resnet_bench.peers.kinds import OURS, PEERS
-from resnet_bench.peers.peer import Setting, Standing
-from resnet_bench.peers.work import Work
+from resnet_bench.peers.lineup import OURS, RAW
+from resnet_bench.peers.measurement import best_cells
+from resnet_bench.report.tables import shown
+from resnet_bench.results import Cell, Facts, Figure, Report, cells
+from resnet_bench.stats import Summary
 
-MAX_BATCH = 64  # the server's default
-
-
-@dataclass
-class Standings:
-    """Those that serve, by name, and why the others do not."""
-
-    up: dict[str, Standing] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+HEADER = (
+    "network",
+    "in flight",
+    "rows",
+    "server",
+    "best configuration",
+    "img/s",
+    "p50 ms",
+    "p99 ms",
+    "CPU s/1000",
+    "ours / it",
+    "at equal rate, calls/s",
+    "p99 ms there",
+    "p99 ours / it",
+)
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the peers' environments are, whether missing ones may be made, and the cores of the machine."""
+class Standing:
+    """One server under one load in its best configuration, and ours against it in the same repeats."""
 
-    environments: Path
-    install: bool
-    cores: int
+    facts: Facts
+    load: tuple[int, int]
+    name: str
+    cell: Cell
+    ratio: Summary | None
+    equal: tuple[tuple[Cell, Summary | None], ...]
 
-
-@contextmanager
-def standing(work: Work, names: tuple[str, ...], places: Places) -> Iterator[Standings]:
-    """Start the servers named; a peer that cannot run is `missing`, but ours must start (BenchError)."""
-    standings = Standings()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resnet-bench-peers-")))
-        if OURS in names:
-            standings.up[OURS] = stack.enter_context(_ours(work))
-        published = find(work.repository, work.model, work.precision)
-        setting = Setting(published, folder, places.environments, places.install, places.cores, MAX_BATCH, work.rows_at_once)
-        for name in (name for name in names if name != OURS):
-            try:
-                standings.up[name] = stack.enter_context(PEERS[name](setting))
-            except PeerMissingError as error:
-                standings.missing[name] = str(error)
-        yield standings
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """A row, and another for each further rate."""
+        cell = self.cell
+        where = (f"{self.facts.name} {self.facts.precision}", *(str(number) for number in self.load), self.name, cell.first.setup)
+        cpu = shown(cell.summary(lambda run: run.cpu_seconds), 3)
+        figures = (shown(cell.summary(lambda run: run.images)), shown(cell.latency("p50")), shown(cell.latency("p99")), cpu)
+        rates = [(f"{at.first.rate:,.0f}", shown(at.latency("p99")), shown(ratio, 2)) for at, ratio in self.equal] or [("", "", "")]
+        yield *where, *figures, shown(self.ratio, 2) if self.name != OURS else "", *rates[0]
+        for more in rates[1:]:
+            yield *where, "", "", "", "", "", *more
 
 
-@contextmanager
-def _ours(work: Work) -> Iterator[Standing]:
-    with serving(work.repository, work.model, work.ours_precision, work.rows_at_once, work.options) as server:
-        yield Standing(GrpcEndpoint(OURS, server.url), server.pid, server.precision, "resnet-server as it starts by default")
+def standings(report: Report) -> Iterator[Standing]:
+    """All that was measured, load by load."""
+    for model in report.results:
+        loads = dict.fromkeys((sample.concurrency, sample.rows) for sample in model.samples if sample.kind == "closed")
+        for load in loads:
+            best = best_cells(model.samples, model.facts, *load)
+            ours = best.get(OURS)
+            equal = [cell for cell in cells(sample for sample in model.samples if sample.kind == "equal").values() if cell.runs]
+            for name, cell in best.items():
+                ratio = None if ours is None or name == OURS else ratios(ours, cell, lambda run: run.images)
+                at = tuple(
+                    (one, ratios(mine, one, lambda run: run.latency_ms.get("p99")) if name != OURS else None)
+                    for one in equal
+                    for mine in equal
+                    if (one.first.target, one.first.setup, one.first.rows) == (name, cell.first.setup, load[1])
+                    and (mine.first.target, mine.first.rate, mine.first.rows) == (OURS, one.first.rate, load[1])
+                )
+                yield Standing(model.facts, load, name if name != RAW else "raw ONNX Runtime", cell, ratio, at)
+
+
+def ratios(ours: Cell, peer: Cell, figure: Figure) -> Summary | None:
+    """Ours over the peer's, in those repeats that both have."""
+    mine, theirs = ours.by_repeat(figure), peer.by_repeat(figure)
+    return Summary.of(mine[repeat] / theirs[repeat] for repeat in sorted(mine.keys() & theirs.keys()) if theirs[repeat])

@@ -1,7 +1,8 @@
-"""NVIDIA Triton from the PyPI package nvidia-pytriton, which carries the real tritonserver and its Python backend.
+"""NVIDIA Triton with its Python backend, from the PyPI package nvidia-pytriton, which carries the real tritonserver.
 
-The server is started itself, without PyTriton's proxy: requests go from its C++ front end through shared memory to a
-process for each instance, where `model.py` calls ONNX Runtime.
+The server is started itself, without PyTriton's proxy: requests go from its C++ front end through shared memory to a process for each
+instance, where `model.py` calls ONNX Runtime. Triton's own ONNX Runtime backend is in no package: wherever a figure is shown, it says
+"Triton (Python backend)".
 """
 
 import shutil
@@ -12,12 +13,11 @@ from pathlib import Path
 
 from resnet_proto.manifest_pb2 import Manifest
 
-from resnet_bench.limit.driving import GrpcEndpoint
-from resnet_bench.limit.processes import free_port
+from resnet_bench.peers.contender import Layout, Setting, place, running
 from resnet_bench.peers.environment import Environment, PeerMissingError
-from resnet_bench.peers.peer import Setting, Standing, place
-from resnet_bench.peers.process import running
+from resnet_bench.target import Target, free_port
 
+NAME = "Triton (Python backend)"
 PACKAGES = ("nvidia-pytriton==0.7.0",)
 VERSION = "1"
 CONFIG = """\
@@ -26,30 +26,32 @@ backend: "python"
 max_batch_size: {max_batch}
 input [ {{ name: "image" data_type: TYPE_UINT8 dims: [ {height}, {width}, 3 ] }} ]
 output [ {{ name: "logits" data_type: TYPE_FP32 dims: [ {classes} ] }} ]
-parameters [ {{ key: "threads" value: {{ string_value: "{threads}" }} }} ]
-"""
-TUNED = """\
+parameters [
+  {{ key: "threads" value: {{ string_value: "{threads}" }} }},
+  {{ key: "spinning" value: {{ string_value: "{spinning:d}" }} }}
+]
 instance_group [ {{ count: {instances} kind: KIND_CPU }} ]
 dynamic_batching {{ max_queue_delay_microseconds: 0 }}
 """
 SHARED_BYTES = 64 << 20  # its Python backend crashes now and then where it has to grow its megabyte under load
+FAILURES = ("nv_inference_request_failure_total",)  # the parser ends the name of every counter in _total
 
 
-def config_of(manifest: Manifest, max_batch: int, instances: int | None) -> str:
-    """`config.pbtxt`: `instances` of one thread with dynamic batching and no delay; None for Triton's and ONNX Runtime's defaults."""
+def config_of(manifest: Manifest, max_batch: int, layout: Layout) -> str:
+    """`config.pbtxt`: dynamic batching without delay, so many instances."""
     spec = manifest.input
     sizes = {"height": spec.height, "width": spec.width, "classes": manifest.output.classes}
-    text = CONFIG.format(name=manifest.name, max_batch=max_batch, threads=0 if instances is None else 1, **sizes)
-    return text if instances is None else text + TUNED.format(instances=instances)
+    use = {"instances": layout.workers, "threads": layout.threads, "spinning": layout.spinning}
+    return CONFIG.format(name=manifest.name, max_batch=max_batch, **sizes, **use)
 
 
-def write_repository(folder: Path, setting: Setting, instances: int | None) -> Path:
+def write_repository(folder: Path, setting: Setting, layout: Layout) -> Path:
     """A model repository with the file, `model.py` and its configuration."""
     manifest = setting.published.manifest
     model = folder / "models" / manifest.name
     place(model / VERSION, "triton_model.py", "model.py")
     shutil.copyfile(setting.published.path, model / VERSION / "model.onnx")
-    (model / "config.pbtxt").write_text(config_of(manifest, setting.max_batch, instances), encoding="utf-8")
+    (model / "config.pbtxt").write_text(config_of(manifest, setting.max_batch, layout), encoding="utf-8")
     return folder / "models"
 
 
@@ -67,46 +69,26 @@ def write_backend(folder: Path, environment: Environment) -> Path:
 
 
 @contextmanager
-def start_tuned(setting: Setting) -> Iterator[Standing]:
-    """One instance a core, one thread each, dynamic batching without delay."""
-    with _started("triton", setting, setting.cores) as standing:
-        yield standing
-
-
-@contextmanager
-def start_defaults(setting: Setting) -> Iterator[Standing]:
-    """Triton's defaults: one instance, no dynamic batching; and ONNX Runtime's: all cores, spinning."""
-    with _started("triton-defaults", setting, None) as standing:
-        yield standing
-
-
-@contextmanager
-def _started(name: str, setting: Setting, instances: int | None) -> Iterator[Standing]:
+def start(setting: Setting, layout: Layout) -> Iterator[Target]:
+    """One instance for each worker, dynamic batching without delay."""
     environment = Environment(setting.environments, "triton", PACKAGES)
     versions = environment.ensure(setting.install)
-    folder = setting.folder / name
-    models, backends = write_repository(folder, setting, instances), write_backend(folder, environment)
+    folder = setting.folder / f"triton-{layout.workers}-{layout.spinning:d}"
+    models, backends = write_repository(folder, setting, layout), write_backend(folder, environment)
     grpc, http, metrics = free_port(), free_port(), free_port()
     command = [
         str(environment.site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
         *(f"--model-repository={models}", f"--backend-directory={backends}", "--disable-auto-complete-config"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}", "--http-address=127.0.0.1", f"--http-port={http}"),
-        *(
-            f"--metrics-port={metrics}",
-            f"--backend-config=python,shm-default-byte-size={SHARED_BYTES}",
-            "--allow-gpu-metrics=false",
-            "--allow-cpu-metrics=false",
-            "--exit-timeout-secs=5",
-        ),
+        *(f"--metrics-port={metrics}", "--allow-gpu-metrics=false", "--allow-cpu-metrics=false", "--exit-timeout-secs=5"),
+        f"--backend-config=python,shm-default-byte-size={SHARED_BYTES}",
         f"--backend-config=python,shm-region-prefix-name=resnet_bench_{grpc}",
     ]
-    published = setting.published
-    ready = f"http://127.0.0.1:{http}/v2/models/{published.name}/ready"
+    ready = f"http://127.0.0.1:{http}/v2/models/{setting.published.manifest.name}/ready"
     try:
-        with running(name, command, ready, folder, _variables(environment)) as pid:
-            setup = "1 instance, no batching" if instances is None else f"{instances} x 1 thread, no queue delay"
-            text = f"Triton in nvidia-pytriton {versions['nvidia-pytriton']}, Python backend, {setup}; ORT {versions['onnxruntime']}"
-            yield Standing(GrpcEndpoint(name, f"127.0.0.1:{grpc}"), pid, published.precision, text)
+        with running(NAME, command, ready, folder, _variables(environment)) as pid:
+            setup = f"nvidia-pytriton {versions['nvidia-pytriton']}, {layout}, no queue delay"
+            yield Target(NAME, f"127.0.0.1:{grpc}", pid, f"http://127.0.0.1:{metrics}/metrics", setup, FAILURES)
     finally:
         for left in Path("/dev/shm").glob(f"resnet_bench_{grpc}*"):  # noqa: S108  # a killed server leaves its regions
             left.unlink(missing_ok=True)
@@ -115,7 +97,7 @@ def _started(name: str, setting: Setting, instances: int | None) -> Iterator[Sta
 def _variables(environment: Environment) -> dict[str, str]:
     """The libraries the wheel brought, and the environment's packages for the stub, which has the system's search path."""
     return {
-        "LD_LIBRARY_PATH": str(environment.site_packages.parent.joinpath("site-packages", "nvidia_pytriton.libs")),
+        "LD_LIBRARY_PATH": str(environment.site_packages / "nvidia_pytriton.libs"),
         "PYTHONPATH": str(environment.site_packages),
         "PATH": f"{environment.python.parent}:/usr/local/bin:/usr/bin:/bin",
     }

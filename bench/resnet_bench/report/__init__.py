@@ -1,1 +1,1 @@
-"""What people see of a comparison: a table, CSV and a page with plots."""
+"""What people see of a result: tables, CSV and a page with plots."""

@@ -1,30 +1,36 @@
-"""What `peers` puts before other servers is valid, their processes come and go whole, and ratios are of the same repeats."""
+"""What `peers` puts before other servers is valid, their processes come and go whole, and the best configuration of each counts."""
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 from numpy.typing import NDArray
-from resnet_bench.errors import BenchError
-from resnet_bench.limit.processes import free_port, usage_of
-from resnet_bench.limit.published import find
-from resnet_bench.peers.comparison import check_idle
+from resnet_bench.peers.contender import Contender, Layout, Setting, running
 from resnet_bench.peers.environment import MARKER, Environment, PeerMissingError
+from resnet_bench.peers.lineup import Lineup, contenders, family
+from resnet_bench.peers.measurement import best_cells, in_turn
 from resnet_bench.peers.mlserver import write_folder
-from resnet_bench.peers.peer import SERVED, Setting
-from resnet_bench.peers.process import paused, running
-from resnet_bench.peers.results import PeersReport, Row, Run, ratios
-from resnet_bench.peers.table import peers_markdown
-from resnet_bench.peers.targets import trained, untrained
-from resnet_bench.peers.triton import write_repository
-from resnet_bench.schema import Spread, this_machine
+from resnet_bench.peers.standings import HEADER, ratios, standings
+from resnet_bench.peers.triton import NAME, write_repository
+from resnet_bench.published import find
+from resnet_bench.results import Cell, Report
+from resnet_bench.sample import Sample
+from resnet_bench.target import Target, free_port
+
+NARROW, SPINNING = Layout(2, 1, False), Layout(1, 2, True)
 
 
 def setting(repository: Path, folder: Path) -> Setting:
@@ -46,19 +52,19 @@ def read_config(models: Path) -> Any:
 
 
 def test_tritons_configuration_is_valid_and_batches_without_delay(repository: Path, tmp_path: Path) -> None:
-    config = read_config(write_repository(tmp_path, setting(repository, tmp_path), 2))
+    config = read_config(write_repository(tmp_path, setting(repository, tmp_path), NARROW))
     assert (config["name"], config["backend"], config["maxBatchSize"]) == ("resnet20", "python", 64)
     assert config["input"] == [{"name": "image", "dataType": "TYPE_UINT8", "dims": ["32", "32", "3"]}]
     assert config["output"] == [{"name": "logits", "dataType": "TYPE_FP32", "dims": ["10"]}]
     assert config["instanceGroup"] == [{"count": 2, "kind": "KIND_CPU"}]
     assert config["dynamicBatching"] == {}  # no delay, no preferred size
-    assert config["parameters"] == {"threads": {"stringValue": "1"}}
+    assert config["parameters"] == {"threads": {"stringValue": "1"}, "spinning": {"stringValue": "0"}}
 
 
-def test_tritons_defaults_are_left_to_triton(repository: Path, tmp_path: Path) -> None:
-    config = read_config(write_repository(tmp_path, setting(repository, tmp_path), None))
-    assert not {"instanceGroup", "dynamicBatching"} & config.keys()
-    assert config["parameters"] == {"threads": {"stringValue": "0"}}
+def test_triton_has_one_instance_of_spinning_threads_where_that_is_asked_for(repository: Path, tmp_path: Path) -> None:
+    config = read_config(write_repository(tmp_path, setting(repository, tmp_path), SPINNING))
+    assert config["instanceGroup"] == [{"count": 1, "kind": "KIND_CPU"}]
+    assert config["parameters"] == {"threads": {"stringValue": "2"}, "spinning": {"stringValue": "1"}}
 
 
 class Tensor:
@@ -102,8 +108,8 @@ def test_tritons_model_answers_each_request_with_its_own_rows(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[int]
 ) -> None:
     one = setting(repository, tmp_path)
-    model = load_model(write_repository(tmp_path, one, 2), monkeypatch)
-    model.initialize({"model_config": '{"parameters": {"threads": {"string_value": "1"}}}'})
+    model = load_model(write_repository(tmp_path, one, NARROW), monkeypatch)
+    model.initialize({"model_config": '{"parameters": {"threads": {"string_value": "1"}, "spinning": {"string_value": "0"}}}'})
     batches = [one.published.material.window(index * 8, count).images for index, count in enumerate(rows)]
     responses = model.execute([{"image": Tensor("image", images)} for images in batches])
     session = onnxruntime.InferenceSession(str(one.published.path), providers=["CPUExecutionProvider"])
@@ -114,17 +120,13 @@ def test_tritons_model_answers_each_request_with_its_own_rows(
 
 
 def test_mlserver_is_told_file_ports_and_batching(repository: Path, tmp_path: Path) -> None:
-    write_folder(tmp_path / "mlserver", setting(repository, tmp_path), (1, 2, 3))
+    write_folder(tmp_path / "mlserver", setting(repository, tmp_path), SPINNING, (1, 2, 3))
     model = (tmp_path / "mlserver" / "model-settings.json").read_text()
     assert '"max_batch_size": 64' in model
     assert "model.fp32.onnx" in model
+    assert '"threads": 2, "spinning": true' in model
     assert '"grpc_port": 2' in (tmp_path / "mlserver" / "settings.json").read_text()
     assert (tmp_path / "mlserver" / "mlserver_runtime.py").is_file()
-
-
-def test_the_programs_of_the_peers_are_python() -> None:
-    for path in SERVED.glob("*.py"):
-        compile(path.read_text(), str(path), "exec")
 
 
 def test_an_absent_environment_is_one_line(tmp_path: Path) -> None:
@@ -139,20 +141,76 @@ def test_an_environment_that_cannot_be_made_says_why_and_is_not_taken_for_one(tm
     assert not (environment.path / MARKER).exists()
 
 
-def test_a_server_comes_up_can_be_paused_and_goes(tmp_path: Path) -> None:
+@contextmanager
+def web(setting: Setting, name: str) -> Iterator[Target]:
+    """A web server as a contender."""
     port = free_port()
     command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
-    with running("web", command, f"http://127.0.0.1:{port}/", tmp_path, {}) as pid:
-        with paused([pid]):
-            while state(pid) != "T":  # the signal takes effect soon; the test's time limit ends this
-                pass
-        while state(pid) == "T":
-            pass
-    assert usage_of(pid) == {}
+    with running(name, command, f"http://127.0.0.1:{port}/", setting.folder, {}) as pid:
+        yield Target(name, f"127.0.0.1:{port}", pid)
 
 
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def stopped(target: Target) -> bool:
+    """Whether its process is stopped now; the kernel says so as soon as the signal is delivered, and waits for it here."""
+    assert target.pid is not None
+    state: str = psutil.Process(target.pid).status()
+    return state == psutil.STATUS_STOPPED
+
+
+def lineup(folder: Path, repository: Path, alone: bool) -> Lineup:
+    both = [Contender(name, "as it is", partial(web, name=name)) for name in ("ours", "peer")]
+    return Lineup(both, setting(repository, folder), alone)
+
+
+def awaited(check: Callable[[], bool]) -> bool:
+    """Whether it becomes true; the test's time limit ends the wait."""
+    while not check():
+        os.sched_yield()
+    return True
+
+
+def test_all_but_the_measured_server_are_stopped_ours_like_the_others(repository: Path, tmp_path: Path) -> None:
+    with lineup(tmp_path, repository, alone=False) as found:
+        ours, peer = found.contenders
+        with found.serving(ours) as mine:
+            assert mine is not None
+            with found.serving(peer) as other:
+                assert other is not None
+                assert awaited(lambda: not stopped(other))
+            assert awaited(lambda: stopped(other))
+            assert awaited(lambda: not stopped(mine))
+        assert awaited(lambda: stopped(mine))
+        pids = family(mine) + family(other)
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_one_at_a_time_only_the_measured_server_is_there(repository: Path, tmp_path: Path) -> None:
+    with lineup(tmp_path, repository, alone=True) as found:
+        for contender in found.contenders:
+            with found.serving(contender) as target:
+                assert target is not None
+                assert len(family(target)) == 1
+            assert family(target) == []
+
+
+def test_a_peer_that_cannot_run_is_missing_and_the_rest_goes_on(repository: Path, tmp_path: Path) -> None:
+    both = contenders(("mlserver", "litserve"), 2)
+    for alone in (False, True):
+        with Lineup(both, setting(repository, tmp_path), alone) as found:
+            with found.serving(both[0]) as target:
+                assert target is None
+            assert found.missing["mlserver"].startswith("mlserver: no environment in ")
+
+
+def test_every_rival_has_narrow_wide_and_spinning_layouts() -> None:
+    found = [(contender.name, contender.setup) for contender in contenders(("ours", "raw", "triton"), 2)]
+    assert found == [
+        ("ours", "as it starts by default"),
+        ("triton", "2 x 1 thread"),
+        ("triton", "1 x 2 threads"),
+        ("triton", "1 x 2 threads, spinning"),
+    ]
 
 
 def test_a_server_that_does_not_start_is_quoted(tmp_path: Path) -> None:
@@ -164,50 +222,69 @@ def test_a_server_that_does_not_start_is_quoted(tmp_path: Path) -> None:
         pass
 
 
-def test_ratios_are_of_repeats_that_both_have() -> None:
-    ours = {0: Run(100, 1.0, 4.0, 1.0), 2: Run(150, 1.0, None, 1.0)}
-    peer = {0: Run(80, 1.0, 5.0, 1.0), 1: Run(1, 1.0, 1.0, 1.0), 2: Run(100, 1.0, 5.0, 1.0)}
-    assert ratios(ours, peer) == (Spread(1.375, 1.25, 1.5), Spread(0.8, 0.8, 0.8))
-    assert ratios({}, peer) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "late", "reached"),
-    [(1.31, 1.0, True), (1.31, 1.1, False), (1.29, 0.9, False), (1.31, None, False), (None, None, None)],
-)
-def test_a_target_is_reached_by_throughput_and_p99(ratio: float | None, late: float | None, reached: bool | None) -> None:
-    spreads = [None if value is None else Spread(value, value, value) for value in (ratio, late)]
-    row = Row("m", 1, 1, "triton", "fp32", ratio=spreads[0], p99_ratio=spreads[1], least=1.3, p99_no_worse=True)
-    assert row.reached is reached
-
-
-def test_the_table_says_why_a_peer_has_no_figures() -> None:
-    spread = Spread(2.0, 1.0, 3.0)
-    rows = (
-        Row("m", 1, 1, "ours", "int8", spread, spread, spread, 5.0),
-        Row("m", 1, 1, "triton", "fp32", spread, spread, spread, 5.0, spread, spread, 1.3, True),
-        Row("m", 1, 1, "mlserver", "fp32", why="mlserver: cannot be installed"),
+def run_of(target: str, setup: str, repeat: int, images: float, p99: float = 5.0, kind: str = "closed", rate: float = 0.0) -> Sample:
+    arrivals, concurrency = ("closed", 16) if kind == "closed" else ("poisson", 0)
+    return Sample(
+        "resnet20",
+        "h2load",
+        arrivals,
+        rate,
+        concurrency,
+        1,
+        1.0,
+        0.05,
+        None,
+        0,
+        target=target,
+        setup=setup,
+        precision="fp32",
+        kind=kind,
+        repeat=repeat,
+        calls=round(images),
+        answered=round(images),
+        latency_ms={"p50": p99 / 2, "p99": p99},
     )
-    text = peers_markdown(PeersReport("peers", this_machine(2), 3, 1.0, {"triton": "Triton 2"}, rows, (), True))
-    lines = [line for line in text.splitlines() if line.startswith("| m |")]
-    assert "| 2.00 ±1.00 | 2.00 ±1.00 | 1.3, p99 <= 1: MISSED |" in lines[1]
-    assert "mlserver: cannot be installed" in lines[2]
-    assert len({line.count("|") for line in lines}) == 1
-    assert "triton: Triton 2" in text
 
 
-def test_a_server_that_is_not_idle_voids_the_others() -> None:
-    check_idle({"ours": 5.0, "triton": 0.1}, "ours", 3.0)
-    with pytest.raises(BenchError, match=r"void: ours: triton was not idle: it took 0\.40 s of CPU in 3 s"):
-        check_idle({"ours": 5.0, "triton": 0.4}, "ours", 3.0)
+def measured() -> list[Sample]:
+    """Ours, and a peer whose second configuration is the better one; the better one was disturbed once."""
+    ours = [run_of("ours", "default", repeat, images) for repeat, images in enumerate((1000, 1100, 900))]
+    narrow = [run_of(NAME, "2 x 1", repeat, images) for repeat, images in enumerate((500, 600, 550))]
+    wide = [run_of(NAME, "1 x 2", repeat, images) for repeat, images in enumerate((1000, 1000, 1000))]
+    equal = [run_of(name, setup, 0, 800, p99, "equal", 800.0) for name, setup, p99 in (("ours", "default", 4.0), (NAME, "1 x 2", 8.0))]
+    return [*ours, *narrow, *wide[:2], replace(wide[2], void="disturbed"), *equal]
 
 
-def test_the_targets_are_those_of_the_project(tmp_path: Path) -> None:
-    works = [*trained(tmp_path), untrained(tmp_path)]
-    least = {(w.model, w.ours_precision, a.in_flight, a.rows): (a.least, a.p99_no_worse) for w in works for a in w.aims}
-    assert least["resnet56", "fp32", 1, 1] == (1.3, True)
-    assert least["resnet56", "fp32", 16, 1] == (1.05, True)
-    assert least["resnet20", "fp32", 1, 1] == (1.1, True)
-    assert least["resnet20", "auto", 64, 1] == (1.4, False)
-    assert least["resnet50", "int8", 16, 1] == (3.0, False)
-    assert len(least) == 12
+def test_a_peer_counts_in_its_best_configuration_under_each_load(make_report: Callable[..., Report]) -> None:
+    report = replace(make_report(20), samples=tuple(measured()), searches=())
+    best = best_cells(report.samples, report.models[0], 16, 1)
+    assert {name: cell.first.setup for name, cell in best.items()} == {"ours": "default", NAME: "1 x 2"}
+    ours, peer = standings(report)
+    assert ours.ratio is None
+    assert peer.ratio is not None
+    assert (peer.ratio.median, peer.ratio.low, peer.ratio.high, peer.ratio.n) == (1.05, 1.0, 1.1, 2)
+    ((_, late),) = peer.equal
+    assert late is not None
+    assert late.median == 0.5
+    (row,) = peer.rows()
+    assert len(row) == len(HEADER)
+    assert row[3:5] == ("Triton (Python backend)", "1 x 2")
+    assert "1.05 [1.00, 1.10] n=2" in row
+
+
+def test_ratios_are_of_repeats_that_both_have() -> None:
+    def cell(*runs: Sample) -> Cell:
+        return Cell(runs, (), runs[0])
+
+    ours = cell(run_of("ours", "", 0, 100), run_of("ours", "", 2, 150))
+    peer = cell(run_of("x", "", 0, 80), run_of("x", "", 1, 1), run_of("x", "", 2, 100))
+    found = ratios(ours, peer, lambda run: run.images)
+    assert found is not None
+    assert (found.median, found.low, found.high, found.n) == (1.375, 1.25, 1.5, 2)
+    assert ratios(cell(run_of("ours", "", 5, 1)), peer, lambda run: run.images) is None
+
+
+def test_the_order_is_reversed_every_other_repeat() -> None:
+    both = contenders(("triton",), 2)
+    assert list(in_turn(both, 0)) == both
+    assert list(in_turn(both, 1)) == both[::-1]

@@ -1,71 +1,39 @@
-"""The page, the tables and the files of a result."""
+"""The page, the tables and the sentences of a comparison of depths."""
 
-import csv
 import re
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from resnet_bench.errors import BenchError
-from resnet_bench.reading import read_report
-from resnet_bench.report.csv_file import save_csv
-from resnet_bench.report.latencies import medians
+from resnet_bench.report.findings import beaten, findings
 from resnet_bench.report.page import PLOTS, page
-from resnet_bench.report.pareto import front
-from resnet_bench.report.table import load_table, model_table
-from resnet_bench.report.wording import labels, notes
-from resnet_bench.schema import FORMAT, Report, Spread
+from resnet_bench.report.plots import medians
+from resnet_bench.report.tables import capacity, labels, load_table, markdown, model_table, notes, shown
+from resnet_bench.results import Facts, Report, Search
+from resnet_bench.stats import Summary
 
 MakeReport = Callable[..., Report]
 
 
-def test_the_front_holds_what_nothing_dominates() -> None:
-    points = [(2.0, 92.0), (1.0, 91.0), (3.0, 91.5), (2.5, 92.0), (4.0, 93.0), (1.0, 90.0)]
-    assert front(points) == [1, 0, 4]
-    assert front([]) == []
+def test_a_figure_has_its_range_and_number() -> None:
+    assert shown(Summary(1234.5, 1100.0, 1300.0, 5, None)) == "1,234 [1,100, 1,300] n=5"
+    assert shown(Summary(0.987, 0.9, 1.0, 2, None), 2) == "0.99 [0.90, 1.00] n=2"
+    assert shown(Summary(12.34, 12.34, 12.34, 1, None)) == "12.3 n=1"
+    assert shown(None) == "-"
 
 
 def test_runs_at_about_the_same_rate_are_one_point_of_the_line() -> None:
     assert medians([(100, 5.0), (101, 7.0), (102, 6.0), (200, 9.0)]) == [(101, 6.0), (200, 9.0)]
 
 
-def test_a_result_is_read_back_as_it_was_saved(make_report: MakeReport, tmp_path: Path) -> None:
-    report = make_report(20, 56, complete=False)
-    assert read_report(report.save(tmp_path / "deep")) == report
-    assert read_report(tmp_path / "deep") == report
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is not JSON"),
-        ("[]", f"format is None; this release reads {FORMAT}"),
-        ('{"format": 1}', f"format is 1; this release reads {FORMAT}"),
-        (f'{{"format": {FORMAT}}}', "is not a result of resnet-bench depths: KeyError"),
-    ],
-)
-def test_another_file_is_not_read(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(BenchError, match=message):
-        read_report(tmp_path)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="absent: cannot be read: No such file"):
-        read_report(tmp_path / "absent")
-
-
-def test_csv_has_a_row_a_load_with_the_same_figures(make_report: MakeReport, tmp_path: Path) -> None:
-    report = make_report(20, 56)
-    with save_csv(report, tmp_path / "results.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    points = [(model, point) for model in report.models for point in model.points]
-    assert len(rows) == len(points)
-    for row, (model, point) in zip(rows, points, strict=True):
-        assert (row["name"], row["kind"]) == (model.facts.name, point.kind)
-        assert (float(row["p99_ms"]), float(row["p99_ms_high"])) == (point.p99_ms.median, point.p99_ms.high)
-        assert row["certified_accuracy"] == ""
+def test_markdown_has_a_row_for_each_line() -> None:
+    assert markdown("Title", ("a", "b"), [("1", "2"), ("3", "4")], "note").splitlines()[2:6] == [
+        "| a | b |",
+        "| --- | --- |",
+        "| 1 | 2 |",
+        "| 3 | 4 |",
+    ]
 
 
 @pytest.mark.parametrize("depths", [(20,), (20, 32, 44, 56), tuple(range(20, 140, 10))])
@@ -100,23 +68,84 @@ def test_untrained_networks_are_marked_and_have_no_accuracy(make_report: MakeRep
 
 
 def test_names_and_commands_are_escaped(make_report: MakeReport) -> None:
-    assert "<script>" not in page(make_report(20, command="<script>"))
+    assert "<script>" not in page(make_report(20, arguments="<script>"))
 
 
 def test_notes_say_what_does_not_count(make_report: MakeReport) -> None:
     report = make_report(20, complete=False)
-    (model,) = report.models
-    assert model.capacity is not None
-    void = [point.__class__(**{**vars(point), "voids": ("the generator lagged",)}) for point in model.points[:1]]
-    bound = model.capacity.__class__(Spread(1, 1, 1), None, "", "generator")
-    changed = model.__class__(**{**vars(model), "points": (*void, *model.points[1:]), "capacity": bound})
-    found = notes(Report(**{**vars(report), "models": (changed,)}))
-    assert found == [
+    searches = (
+        replace(report.searches[0], bound="generator"),
+        replace(report.searches[1], confirmed=None, reason="too slow"),
+        *report.searches[2:],
+    )
+    samples = tuple(replace(s, void="disturbed: steal") if s.kind == "half" else s for s in report.samples)
+    changed = replace(report, searches=searches, samples=samples, settings=replace(report.settings, allow_disturbed=True))
+    assert notes(changed) == [
         "Incomplete: it ended before all repeats were made.",
-        "resnet20: the load generator, not the server, ended the search; the server may do more.",
-        "resnet20, 1 in flight: a run was void and does not count: the generator lagged.",
+        "Disturbed runs count (--allow-disturbed): these figures are not for publication.",
+        "resnet20: 1 of 5 repeats found no capacity: too slow.",
+        "resnet20: the load generator, not the server, ended a search; the server may do more.",
+        "resnet20, 2,500/s: no run counts: disturbed: steal.",
+        "5 of 35 runs are void and in no figure; results.json says why.",
     ]
+    (model,) = changed.results
+    assert capacity(model).startswith("≥ 4,757 (repeats 4,900 [4,757, ")
 
 
 def test_loads_that_were_asked_for_have_a_table_of_their_own(make_report: MakeReport) -> None:
-    assert load_table(make_report(20)).row_count == 0
+    report = make_report(20)
+    assert load_table(report).row_count == 0
+    asked = tuple(replace(s, kind="rate") if s.kind == "half" else s for s in report.samples)
+    assert load_table(replace(report, samples=asked)).row_count == 1
+
+
+def test_the_capacity_and_the_price_of_depth_are_said(make_report: MakeReport) -> None:
+    capacities, choice, depth = findings(make_report(20, 56))
+    assert capacities.endswith("within 50 ms, the lowest that a repeat confirmed: resnet20 4,757, resnet56 1,699.")
+    assert choice.startswith(
+        "No model is beaten beyond the noise: who wants more accuracy pays with capacity. p99 in ms at 1,429 images a second"
+    )
+    assert depth == "resnet56 has 2.8 times the multiply-adds of resnet20 and 0.36 of its capacity, for +0.60 points of accuracy."
+
+
+def with_models(report: Report, **changes: Facts) -> Report:
+    return replace(report, models=tuple(changes.get(facts.name, facts) for facts in report.models))
+
+
+def test_a_model_that_is_beaten_is_named_with_the_one_that_beats_it(make_report: MakeReport) -> None:
+    report = make_report(20, 56)
+    worse = with_models(report, resnet56=replace(report.models[1], accuracy=80.0))
+    assert findings(worse)[1] == "At least as accurate and of more capacity, beyond the noise: resnet20 beats resnet56."
+
+
+@pytest.mark.parametrize(
+    ("capacities", "lost"),
+    [((5000.0, 4000.0), True), ((5000.0, 4900.0), False), ((4000.0, 5000.0), False)],
+)
+def test_nothing_is_recommended_from_noise(make_report: MakeReport, capacities: tuple[float, float], lost: bool) -> None:
+    """Two networks, the first more accurate: the second is beaten only where the ranges of what the repeats confirmed do not overlap."""
+    report = make_report(20, 56)
+    noise = (0.96, 1.0, 1.04)
+    searches = tuple(
+        Search(facts.name, "fp32", repeat, rate * share, rate * share)
+        for facts, rate in zip(report.models, capacities, strict=True)
+        for repeat, share in enumerate(noise)
+    )
+    first = replace(report.models[0], accuracy=95.0)
+    one, other = with_models(replace(report, searches=searches), resnet20=first).results
+    assert (beaten(other, [one, other]) is one) is lost
+    assert beaten(one, [one, other]) is None
+
+
+def test_precisions_are_not_mixed_where_depths_are_compared(make_report: MakeReport) -> None:
+    report = make_report(20, 56)
+    samples = tuple(replace(s, precision="int8") if s.model == "resnet56" else s for s in report.samples)
+    searches = tuple(replace(s, precision="int8") if s.model == "resnet56" else s for s in report.searches)
+    models = (report.models[0], replace(report.models[1], precision="int8"))
+    mixed = replace(report, models=models, samples=samples, searches=searches)
+    assert labels(mixed) == ["resnet20 fp32", "resnet56 int8"]
+    assert not any("times the multiply-adds" in text for text in findings(mixed))
+
+
+def test_nothing_is_said_of_nothing(make_report: MakeReport) -> None:
+    assert findings(make_report()) == []

@@ -1,4 +1,7 @@
-"""An application of LitServe: `python litserve_app.py FILE PORT WORKERS MAX_BATCH SIZE`; a body is the images' raw bytes."""
+"""An application of LitServe: `python litserve_app.py FILE PORT WORKERS THREADS SPINNING MAX_BATCH SIZE`.
+
+A body is the images' raw bytes.
+"""
 
 import sys
 from typing import Annotated, Any
@@ -14,14 +17,13 @@ OCTETS = "application/octet-stream"
 class Application(litserve.LitAPI):  # type: ignore[misc]  # its base is not known here
     """UINT8 [n, SIZE, SIZE, 3] in, FP32 [n, classes] out."""
 
-    def __init__(self, path: str, size: int, max_batch: int) -> None:
+    def __init__(self, path: str, threads: int, spinning: bool, max_batch: int, size: int) -> None:
         super().__init__(max_batch_size=max_batch, batch_timeout=0)
-        self._path = path
-        self._size = size
+        self._path, self._threads, self._spinning, self._size = path, threads, spinning, size
 
     def setup(self, device: str) -> None:
         """Open the file, once in each worker."""
-        self._session: Any = open_session(self._path, 1)
+        self._session: Any = open_session(self._path, self._threads, self._spinning)
         self._rows: list[int] = []
 
     def decode_request(self, request: Annotated[bytes, Body(media_type=OCTETS)]) -> Any:
@@ -47,7 +49,8 @@ class Application(litserve.LitAPI):  # type: ignore[misc]  # its base is not kno
 
 
 if __name__ == "__main__":
-    file, port, workers, max_batch, size = sys.argv[1:]
-    application = Application(file, int(size), int(max_batch))
-    server = litserve.LitServer(application, accelerator="cpu", workers_per_device=int(workers))
-    server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="warning")
+    file = sys.argv[1]
+    port, workers, threads, spinning, max_batch, size = map(int, sys.argv[2:])
+    application = Application(file, threads, bool(spinning), max_batch, size)
+    server = litserve.LitServer(application, accelerator="cpu", workers_per_device=workers)
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")

@@ -9,12 +9,12 @@ from ort_session import open_session  # type: ignore[import-not-found]  # it is 
 
 
 class Runtime(MLModel):  # type: ignore[misc]  # its base is not known here
-    """The file named by `parameters.uri`, with `parameters.extra.threads`."""
+    """The file named by `parameters.uri`, with `parameters.extra.threads` and `.spinning`."""
 
     async def load(self) -> bool:
         """Open the file."""
         parameters = self.settings.parameters
-        self._session: Any = open_session(parameters.uri, parameters.extra["threads"])
+        self._session: Any = open_session(parameters.uri, parameters.extra["threads"], parameters.extra["spinning"])
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

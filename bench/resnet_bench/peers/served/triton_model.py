@@ -14,8 +14,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the file that lies beside this one."""
-        threads = int(json.loads(args["model_config"])["parameters"]["threads"]["string_value"])
-        self._session: Any = open_session(str(Path(__file__).with_name("model.onnx")), threads)
+        parameters = json.loads(args["model_config"])["parameters"]
+        threads, spinning = (int(parameters[name]["string_value"]) for name in ("threads", "spinning"))
+        self._session: Any = open_session(str(Path(__file__).with_name("model.onnx")), threads, bool(spinning))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with the logits of its rows."""

@@ -1,0 +1,1 @@
+"""The commands: `load`, `depths`, `compare` and `peers`."""

@@ -1,1 +1,0 @@
-"""The depth comparison: every model under the same loads, with raw ONNX Runtime of the same file beside it."""

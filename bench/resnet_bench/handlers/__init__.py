@@ -1,1 +1,0 @@
-"""What a call costs in a Python gRPC server before any network is computed: the ways to write a handler, compared."""

@@ -1,1 +1,0 @@
-"""How close the server comes to the machine's limit: `limit`, `soak` and `overload`."""
