@@ -31,7 +31,8 @@ def main() -> None:
     shutil.rmtree(REPOSITORY, ignore_errors=True)
     for checkpoint in (PRETRAINED / f"{name}.safetensors" for name in NETWORKS):
         console.rule(f"resnet-export publish {checkpoint.relative_to(ROOT)}")
-        publish = [sys.executable, "-m", "resnet_export", "publish", str(checkpoint), "--repository", str(REPOSITORY)]
+        options = ["--repository", str(REPOSITORY), "--precision", "fp32"]
+        publish = [sys.executable, "-m", "resnet_export", "publish", str(checkpoint), *options]
         subprocess.run(publish, check=True)
     console.rule(f"resnet-server serve --repository {REPOSITORY.relative_to(ROOT)}")
     with started(REPOSITORY, ()) as server, Client(server.url) as client:

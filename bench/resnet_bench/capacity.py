@@ -14,7 +14,7 @@ GROWTH = 1.6  # of a step's logarithm, while no end is found
 MAX_PROBES = 10
 LOWEST_SHARE = 1 / 16  # of the first rate; below it no rate is looked for
 CLEARLY = 0.9  # goodput below it is a miss, whatever the machine did; above it, a second and a third run decide
-MOST_CONFIRMATIONS = 5
+MOST_CONFIRMATIONS = 9
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def capacity(probe: Callable[[float], Verdict], confirm: Callable[[float], Verdi
     for attempt in range(MOST_CONFIRMATIONS):
         if lower is None or confirm(lower) == "met":
             return Found(rate, lower, bound)
-        lower /= TOLERANCE ** (attempt + 1)  # ever larger steps: 5, 10, 16, 22 %
+        lower /= TOLERANCE ** (attempt + 1)  # ever larger steps: 5, 10, 16, 22 % and so on
     return Found(rate, None, bound)
 
 

@@ -26,6 +26,8 @@ from resnet_bench.sample import OK, ServerTimes
 START_SECONDS, STOP_SECONDS, SCRAPE_SECONDS = 120.0, 30.0, 10.0
 ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=\S+:(\d+) metrics=\S+:(\d+)")
 METHOD = "ModelInfer"
+ROLES = {"resnet_server.engines": "engine", "resnet_server.frontends": "front end", "resnet_server.endpoints.decoding": "decoder"}
+"""Of our server's processes, by the module that they run."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _name(process: psutil.Process, root: int) -> str:
     if process.pid == root:
         return "server"
     command = " ".join(process.cmdline())
-    kind = "engine" if "resnet_server.engines" in command else "front end" if "resnet_server" in command else process.name()
+    kind = next((role for module, role in ROLES.items() if module in command), process.name())
     return f"{kind} {process.pid}"
 
 
@@ -162,7 +164,8 @@ def started(repository: Path, options: Sequence[str]) -> Iterator[Target]:
     """Start our server on free ports and stop it at the end; raise BenchError with its last words if it does not start."""
     if not repository.is_dir():
         raise BenchError(f"repository: {repository} is not a folder; `resnet-export publish` makes one")
-    arguments = ["serve", "--repository", str(repository), "--host", "127.0.0.1", "--grpc-port", "0", "--metrics-port", "0", *options]
+    ports = ["--grpc-port", "0", "--metrics-port", "0", "--http-port", "off"]
+    arguments = ["serve", "--repository", str(repository), "--host", "127.0.0.1", *ports, *options]
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "resnet_server", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
