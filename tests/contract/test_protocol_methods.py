@@ -1,8 +1,9 @@
 """What Triton's clients ask beside an inference: every method, by each of its three clients."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,47 @@ def test_a_timeout_of_zero_is_none(server: RunningServer) -> None:
         assert np.isfinite(found).all()
         with pytest.raises(InferenceServerException, match="deadline"):
             client.infer("resnet20", [tensor], timeout=1)
+
+
+def tensor_of(images: Any) -> Any:
+    tensor = tritonclient.grpc.InferInput("image", images.shape, "UINT8")
+    tensor.set_data_from_numpy(images)
+    return tensor
+
+
+def check_stream(found: list[tuple[Any, Any]]) -> None:
+    """Of four requests of 1 to 4 rows, of which the third is of an unknown model and the fourth too late."""
+    assert [result is None for result, _ in found] == [False, False, True, True]
+    for rows, (result, _) in enumerate(found[:2], start=1):
+        assert result.as_numpy("logits").shape == (rows, 10)
+        assert result.get_response().id == str(rows)
+        assert result.get_response().parameters["triton_final_response"].bool_param
+    assert "'other' is unknown" in str(found[2][1])
+    assert "deadline" in str(found[3][1])
+
+
+STREAMED = ({"model_name": "resnet20"}, {"model_name": "resnet20"}, {"model_name": "other"}, {"model_name": "resnet20", "timeout": 1})
+
+
+def test_a_stream_of_the_blocking_client_is_answered_in_order_with_an_error_for_each_that_fails(server: RunningServer) -> None:
+    images, found = load_sample().images, SimpleQueue[tuple[Any, Any]]()
+    with tritonclient.grpc.InferenceServerClient(server.url) as client:
+        client.start_stream(lambda result, error: found.put((result, error)))
+        for rows, given in enumerate(STREAMED, start=1):
+            client.async_stream_infer(inputs=[tensor_of(images[:rows])], request_id=str(rows), **given)
+        check_stream([found.get(timeout=30) for _ in STREAMED])
+        client.stop_stream()
+
+
+def test_a_stream_of_the_asyncio_client_is_answered_in_order_with_an_error_for_each_that_fails(server: RunningServer) -> None:
+    images = load_sample().images
+
+    async def given() -> AsyncIterator[dict[str, Any]]:
+        for rows, one in enumerate(STREAMED, start=1):
+            yield {"inputs": [tensor_of(images[:rows])], "request_id": str(rows), **one}
+
+    async def call() -> list[tuple[Any, Any]]:
+        async with tritonclient.grpc.aio.InferenceServerClient(server.url) as client:
+            return [one async for one in client.stream_infer(given())]
+
+    check_stream(asyncio.run(call()))

@@ -71,6 +71,17 @@ def read_message(message: bytes) -> InferMessage:
     return found
 
 
+def identity_of(message: bytes) -> str:
+    """The `id` of a ModelInferRequest whatever else is in it; empty where there is none, or none that can be read."""
+    try:
+        for number, kind, start, stop in WireReader(message).fields(0, len(message)):
+            if number == ID and kind == BYTES and stop - start <= LONGEST_TEXT:
+                return message[start:stop].decode()
+    except (WireError, InvalidRequestError, UnicodeDecodeError):
+        pass
+    return ""
+
+
 def _read_fields(found: InferMessage) -> None:
     message = found.message
     reader, parts, kept, at = WireReader(message), [], 0, 0

@@ -81,3 +81,18 @@ class WireReader:
                 return value, start
             shift += 7
         raise WireError("a number without end")
+
+
+def length_delimited(number: int, data: bytes) -> bytes:
+    """A field of bytes, or of a message in serialised form."""
+    return varint(number << 3 | BYTES) + varint(len(data)) + data
+
+
+def varint(value: int) -> bytes:
+    """A whole number that is not negative."""
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

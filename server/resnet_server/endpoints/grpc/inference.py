@@ -9,6 +9,7 @@ from resnet_server.endpoints.error_status import Border, Context
 from resnet_server.endpoints.grpc.door import Door
 from resnet_server.endpoints.grpc.methods import add_service, behaviour_of
 from resnet_server.endpoints.grpc.model_infer import ModelInfer
+from resnet_server.endpoints.grpc.stream_infer import StreamInferService
 from resnet_server.endpoints.tensors import DATATYPE
 from resnet_server.errors import ModelNotFoundError, shown
 from resnet_server.models.registry import Registry
@@ -35,17 +36,17 @@ class InferenceService:
     """
 
     def __init__(self, registry: Registry, border: Border, door: Door, version: str, extensions: Sequence[Extension] = ()) -> None:
-        self._extensions = extensions
         self._registry = registry
         self._border = border
         self.door = door
         self._version = version
         self.model_infer = ModelInfer(border, door)
+        self._extensions = (*extensions, StreamInferService(registry, self.model_infer))
 
     def add_to(self, transport: Transport) -> None:
         """Register all methods."""
         transport.add_direct_method(f"/{SERVICE.full_name}/ModelInfer", self.model_infer)
-        add_service(transport.server, SERVICE, self, *self._extensions)
+        add_service(transport.server, SERVICE, self, *self._extensions, serialised=("ModelStreamInfer",))
 
     def method(self, name: str) -> Any:
         """The method of that name, an extension's or of the core; None where the server does not have it."""
