@@ -164,7 +164,12 @@ def check_stream(found: list[tuple[Any, Any]]) -> None:
     assert "deadline" in str(found[3][1])
 
 
-STREAMED = ({"model_name": "resnet20"}, {"model_name": "resnet20"}, {"model_name": "other"}, {"model_name": "resnet20", "timeout": 1})
+STREAMED: tuple[dict[str, Any], ...] = (
+    {"model_name": "resnet20"},
+    {"model_name": "resnet20"},
+    {"model_name": "other"},
+    {"model_name": "resnet20", "timeout": 1},
+)
 
 
 def test_a_stream_of_the_blocking_client_is_answered_in_order_with_an_error_for_each_that_fails(server: RunningServer) -> None:

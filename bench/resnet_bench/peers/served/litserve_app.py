@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import litserve  # type: ignore[import-not-found]  # it is in the peer's environment
 import numpy as np
-from fastapi import Body, Response  # type: ignore[import-not-found]  # the same
+from fastapi import Body, Response  # type: ignore[import-not-found,unused-ignore]  # the same, or here, too
 from ort_session import open_session  # type: ignore[import-not-found]  # it is copied beside this file
 
 OCTETS = "application/octet-stream"

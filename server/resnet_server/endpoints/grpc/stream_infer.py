@@ -6,6 +6,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 from resnet_proto import open_inference_pb2 as pb
@@ -112,7 +113,7 @@ class Stream:
     def _reading_ended(self) -> None:
         asyncio.get_running_loop().call_soon(self._more.set)  # once the task is done
 
-    async def _next(self, closing: "asyncio.Future[bool]") -> bytes | None:
+    async def _next(self, closing: "asyncio.Future[Any]") -> bytes | None:
         """The next request, as soon as there is a place for it; None at the end of the stream, or of the server."""
         await self._places.acquire()
         if closing.done():
