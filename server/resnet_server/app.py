@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from resnet_server.endpoints.address import bare, is_unix, written
 from resnet_server.endpoints.grpc.server import Listener
+from resnet_server.endpoints.security.certificates import certificates_of
 from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.engines.device import available_cores, pick_devices
 from resnet_server.engines.process.engine import ProcessEngine
@@ -37,6 +38,9 @@ from resnet_server.processes.event_loop import settle_memory
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
+
+PORTS = ("grpc_port", "http_port", "health_port", "health_http_port")
+"""What all front ends listen on, by its name in the settings and in App."""
 
 CORES_A_FRONT_END = 8
 """One Python process takes in about what eight cores compute of resnet56 (docs/decisions/0005-front-end.md)."""
@@ -82,7 +86,7 @@ class App:
         self.settings = settings
         self.registry = Registry()
         self.grpc_port = self.http_port = 0
-        self.metrics_port = 0
+        self.metrics_port = self.health_port = self.health_http_port = 0
         self._front_ends: FrontEnds | None = None
         self._loaded: list[Loaded] = []
         self._exit = contextlib.AsyncExitStack()
@@ -96,8 +100,11 @@ class App:
     def addresses(self) -> str:
         """Of everything that listens, in one line."""
         settings = self.settings
-        http = f" http={written(bare(settings.host), self.http_port)}" if settings.http_port is not None else ""
-        return f"grpc={self.grpc_address} metrics={written(bare(settings.metrics_at), self.metrics_port)}{http}"
+        places = {"metrics": (settings.metrics_at, self.metrics_port)}
+        for name in PORTS[1:]:
+            if getattr(settings, name) is not None:
+                places[name.removesuffix("_port").replace("_", "-")] = (settings.host, getattr(self, name))
+        return f"grpc={self.grpc_address} " + " ".join(f"{name}={written(bare(host), port)}" for name, (host, port) in places.items())
 
     async def close(self) -> None:
         """Stop what has been started."""
@@ -151,6 +158,7 @@ class App:
         """Answer calls in this process."""
         listener = Listener(self.settings, self.registry, metrics)
         self.grpc_port, self.http_port = listener.port, listener.http_port
+        self.health_port, self.health_http_port = listener.probes.port, listener.probes.http_port
         await listener.start()
         self._exit.push_async_callback(listener.close, self.settings.answer_seconds)
         kept = []
@@ -166,14 +174,16 @@ class App:
 
     async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in `count` processes that share the port and the engines."""
-        self.grpc_port = self._share("grpc-port", self.settings.grpc_port)
-        http_port = None
-        if self.settings.http_port is not None:
-            http_port = self.http_port = self._share("http-port", self.settings.http_port)
+        certificates_of(self.settings)  # raises for wrong files, before anything is loaded
+        settings = replace(self.settings, frontends=count, max_held_bytes=self.settings.max_held_bytes // count)
+        for name in PORTS:
+            wanted = getattr(settings, name)
+            if wanted is not None:
+                port = self._share(name.replace("_", "-"), wanted)
+                settings = replace(settings, **{name: port})  # type: ignore[arg-type]  # these are ports
+                setattr(self, name, port)
         models = await self._load(loader, metrics, found)
         engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
-        settings = replace(self.settings, grpc_port=self.grpc_port, http_port=http_port, frontends=count)
-        settings = replace(settings, max_held_bytes=settings.max_held_bytes // count)
         shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
         received = Handoff(0, logging.getLogger().level, settings, shared, tuple(self.registry.refused))
         front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)

@@ -149,6 +149,12 @@ HOW = options(
         show_default="~/.cache",
     ),
 )
+FILE = click.Path(path_type=Path)
+SECURITY = options(
+    option("--tls-cert", type=FILE, help="Certificate chain in PEM form: gRPC and REST speak TLS. Read again when it changes."),
+    option("--tls-key", type=FILE, help="Key of --tls-cert, without a password."),
+    option("--tls-client-ca", type=FILE, help="Who signs clients' certificates; clients without one are turned away."),
+)
 LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
 
 
@@ -159,6 +165,9 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
 @option("--http-port", type=OptionalPort(), default="8000", help="REST and the page. 0: any free port; off: none.")
 @option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
+@option("--health-port", type=OptionalPort(), help="Health over gRPC without TLS and tokens, for probes. 0: any free port  [default: none]")
+@option("--health-http-port", type=OptionalPort(), help="The same over HTTP: /v2/health/live and ready  [default: none]")
+@SECURITY
 @HOW
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
 @option("--transport", type=click.Choice(["auto", "queue", "asyncio"]), default="auto", help="auto: queue for known gRPC versions.")

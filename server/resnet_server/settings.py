@@ -18,6 +18,11 @@ class Settings:
     grpc_port: int = 8001
     http_port: int | None = 8000
     metrics_port: int = 8002
+    health_port: int | None = None
+    health_http_port: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     device: str = "auto"
     devices: tuple[int, ...] = ()
     precision: str = "auto"

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 60
-ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=(?:\S+:(\d+)|unix:\S+) metrics=\S+:(\d+)(?: http=\S+:(\d+))?")
+ANNOUNCEMENT = re.compile(
+    r"resnet-server: listening on grpc=(?:\S+:(\d+)|unix:\S+) metrics=\S+:(\d+)(?: http=\S+:(\d+))?(?: health\S*=\S+)*"
+)
 
 
 @dataclass(frozen=True)

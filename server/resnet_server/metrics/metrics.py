@@ -80,6 +80,12 @@ class Metrics:
             ("transport", "reason"),
             registry=registry,
         )
+        self.file_readings = Counter(
+            "resnet_file_readings",
+            "Files read again because they changed; after one that failed, what was read before stays in use.",
+            ("files", "result"),
+            registry=registry,
+        )
         self.held_bytes = Gauge(
             "resnet_held_bytes", "Memory that callers make the server hold: messages, and images in decoding.", ("kind",), registry=registry
         )
@@ -103,6 +109,11 @@ class Metrics:
         )
         self.replay_seconds = Gauge("resnet_replay_seconds", "Time the replay took.", COMPUTED, registry=registry)
         self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", COMPUTED, registry=registry)
+
+    def count_reading(self, files: str) -> Callable[[bool], None]:
+        """Counts a reading of files that changed: True where it went well."""
+        counters = {good: self.file_readings.labels(files, "ok" if good else "failed") for good in (True, False)}
+        return lambda good: counters[good].inc()
 
     def watch_held(self, most: int, **kinds: Callable[[], float]) -> None:
         """Export what each kind holds, of at most `most` bytes."""

@@ -24,6 +24,8 @@ from resnet_server.endpoints.http.classify import RestClassify
 from resnet_server.endpoints.http.inference import RestInference
 from resnet_server.endpoints.http.models_page import RestModels
 from resnet_server.endpoints.http.server import HttpServer
+from resnet_server.endpoints.probes import Probes
+from resnet_server.endpoints.security.certificates import certificates_of
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
@@ -57,19 +59,29 @@ class Listener:
         self._door = Door(registry, messages)
         self._decoders = DecoderPool(max(1, available_cores() // sharers), settings.max_image_pixels, images)
         self._reflection = ReflectionService((*SERVICES, health.SERVICE.full_name))
+        self._certificates = certificates_of(settings, metrics.count_reading("tls"))
         self._add_services(settings, transport)
         self.port = self._bind(settings)
-        self._http = None if settings.http_port is None else HttpServer(self._routes, bare(settings.host), settings.http_port, shared_port)
+        self._http = self._bind_http(settings, shared_port)
         self.http_port = 0 if self._http is None else self._http.port
+        self.probes = Probes(settings, self._health, self._health_routes, shared_port)
 
     def _bind(self, settings: Settings) -> int:
         address = written(settings.host, settings.grpc_port)
         if is_unix(settings.host):
             check_unix(settings.host)
         try:
+            if self._certificates is not None:
+                return self._server.add_secure_port(address, self._certificates.credentials())
             return self._server.add_insecure_port(address)
         except RuntimeError:
             raise StartError(f"grpc-port: {address} cannot be opened; is another server running there?") from None
+
+    def _bind_http(self, settings: Settings, shared_port: bool) -> HttpServer | None:
+        if settings.http_port is None:
+            return None
+        tls = None if self._certificates is None else self._certificates.context()
+        return HttpServer(self._routes, bare(settings.host), settings.http_port, shared_port, tls)
 
     def _add_services(self, settings: Settings, transport: Transport) -> None:
         extensions = (
@@ -80,13 +92,16 @@ class Listener:
         inferences.add_to(transport)
         classifications = ClassifierService(self._border, self._door, self._decoders, settings.max_queue_rows, time.monotonic)
         classifications.add_to(self._server)
+        rest = RestInference(inferences, self._registry, settings.max_message_bytes)
+        self._health_routes = rest.health_routes()
         self._routes = [
-            *RestInference(inferences, self._registry, settings.max_message_bytes).routes(),
+            *rest.routes(),
             *RestClassify(classifications, settings.max_message_bytes).routes(),
             *RestModels(classifications).routes(),
             *web_page.routes(),
         ]
-        add_service(self._server, health.SERVICE, HealthService(self._registry, SERVICES, lambda: self._door.is_alive))
+        self._health = HealthService(self._registry, SERVICES, lambda: self._door.is_alive)
+        add_service(self._server, health.SERVICE, self._health)
         self._reflection.add_to(self._server)
 
     async def start(self) -> None:
@@ -96,6 +111,7 @@ class Listener:
         await self._server.start()
         if self._http is not None:
             await self._http.start()
+        await self.probes.start()
 
     def open(self) -> None:
         """Let calls compute: every model in the registry is warm by now."""
@@ -119,7 +135,7 @@ class Listener:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drain(), max(0.0, end - time.monotonic()))
         await asyncio.gather(*(model.batcher.close() for model in self._registry.ready))
-        await asyncio.gather(self._door.close(), self._decoders.close())
+        await asyncio.gather(self._door.close(), self._decoders.close(), self.probes.close(max(0.0, end - time.monotonic())))
 
     async def _drain(self) -> None:
         await asyncio.gather(*(model.batcher.drain() for model in self._registry.ready))

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from resnet_proto import open_inference_pb2 as pb
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from resnet_server.endpoints.grpc.inference import InferenceService
 from resnet_server.endpoints.http.body import read_body
@@ -16,6 +16,7 @@ from resnet_server.endpoints.http.infer_json import HEADER_LENGTH, RestRequest, 
 from resnet_server.models.registry import Registry
 
 MOST_CONTROL_BYTES = 1 << 16
+MODEL_PATHS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -44,28 +45,32 @@ class RestInference:
         self._registry = registry
         self._limit = limit
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         """All routes; what the service does not have is answered 501."""
-        model = "/v2/models/{name}"
-        both = (model, model + "/versions/{version}")
         routes = [
             Route("/v2", self._get(pb.ServerMetadataRequest, "ServerMetadata")),
-            Route("/v2/health/live", self._flag(pb.ServerLiveRequest, "ServerLive", "live")),
-            Route("/v2/health/ready", self._flag(pb.ServerReadyRequest, "ServerReady", "ready")),
+            *self.health_routes(),
             Route("/v2/repository/index", self._index, methods=["POST"]),
             Route("/v2/models/stats", self._get(pb.ModelStatisticsRequest, "ModelStatistics")),
             Route("/v2/repository/models/{name}/load", self._control(pb.RepositoryModelLoadRequest, "Load"), methods=["POST"]),
             Route("/v2/repository/models/{name}/unload", self._control(pb.RepositoryModelUnloadRequest, "Unload"), methods=["POST"]),
         ]
-        for path in both:
+        for path in MODEL_PATHS:
             routes += [
                 Route(path, self._get(pb.ModelMetadataRequest, "ModelMetadata")),
-                Route(path + "/ready", self._flag(pb.ModelReadyRequest, "ModelReady", "ready")),
                 Route(path + "/infer", self.infer, methods=["POST"]),
                 Route(path + "/stats", self._get(pb.ModelStatisticsRequest, "ModelStatistics")),
                 Route(path + "/config", self._config),
             ]
         return routes
+
+    def health_routes(self) -> list[BaseRoute]:
+        """What probes ask; part of `routes`."""
+        return [
+            Route("/v2/health/live", self._flag(pb.ServerLiveRequest, "ServerLive", "live")),
+            Route("/v2/health/ready", self._flag(pb.ServerReadyRequest, "ServerReady", "ready")),
+            *(Route(path + "/ready", self._flag(pb.ModelReadyRequest, "ModelReady", "ready")) for path in MODEL_PATHS),
+        ]
 
     async def infer(self, request: Request) -> Response:
         """One inference; JSON or binary, both ways."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 
 import uvicorn
@@ -64,10 +65,18 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 class HttpServer:
-    """Binds when made, so that a port in use is known at once; serves from `start` to `close`."""
+    """Binds when made, so that a port in use is known at once; serves from `start` to `close`. `name`: of the port's option."""
 
-    def __init__(self, routes: Sequence[BaseRoute], host: str, port: int, shared: bool = False) -> None:
-        self._socket = _bind(host, port, shared)
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        host: str,
+        port: int,
+        shared: bool = False,
+        tls: ssl.SSLContext | None = None,
+        name: str = "http-port",
+    ) -> None:
+        self._socket = _bind(host, port, shared, name)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             application(routes),
@@ -78,6 +87,8 @@ class HttpServer:
             lifespan="off",
             h11_max_incomplete_event_size=1 << 16,
         )
+        config.load()
+        config.ssl = tls  # uvicorn itself takes files only, and reads them once
         self._server = _Embedded(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -119,7 +130,7 @@ class _Embedded(uvicorn.Server):
         yield
 
 
-def _bind(host: str, port: int, shared: bool) -> socket.socket:
+def _bind(host: str, port: int, shared: bool, name: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     try:
@@ -130,5 +141,5 @@ def _bind(host: str, port: int, shared: bool) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
-        raise StartError(f"http-port: {port} cannot be opened: {error.strerror}") from None
+        raise StartError(f"{name}: {port} cannot be opened: {error.strerror}") from None
     return listening

@@ -1,0 +1,1 @@
+"""Who may call what: TLS, tokens with scopes, and their rates; one decision for gRPC and HTTP."""
