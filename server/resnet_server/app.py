@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from resnet_server.endpoints.address import bare, is_unix, written
 from resnet_server.endpoints.grpc.server import Listener
+from resnet_server.endpoints.security.access import access_of
 from resnet_server.endpoints.security.certificates import certificates_of
 from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.engines.device import available_cores, pick_devices
@@ -100,7 +101,7 @@ class App:
     def addresses(self) -> str:
         """Of everything that listens, in one line."""
         settings = self.settings
-        places = {"metrics": (settings.metrics_at, self.metrics_port)}
+        places = {"metrics": (settings.metrics_at, self.metrics_port)} if settings.metrics_port is not None else {}
         for name in PORTS[1:]:
             if getattr(settings, name) is not None:
                 places[name.removesuffix("_port").replace("_", "-")] = (settings.host, getattr(self, name))
@@ -133,14 +134,20 @@ class App:
         settle_memory()
 
     def _open_metrics(self) -> Metrics:
-        own, page = CollectorRegistry(), CollectorRegistry()
+        own = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=own)
-        page.register(MergedCollector(own.collect, self._front_end_families))
+        if self.settings.metrics_port is not None:
+            self._open_page(MergedCollector(own.collect, self._front_end_families), self.settings.metrics_port)
+        return Metrics(own)
+
+    def _open_page(self, collector: MergedCollector, port: int) -> None:
+        page = CollectorRegistry()
+        page.register(collector)
         try:
-            httpd, thread = start_http_server(self.settings.metrics_port, bare(self.settings.metrics_at), page)
+            httpd, thread = start_http_server(port, bare(self.settings.metrics_at), page)
         except OSError as error:
-            raise StartError(f"metrics-port: {self.settings.metrics_port} cannot be opened: {error.strerror}") from None
+            raise StartError(f"metrics-port: {port} cannot be opened: {error.strerror}") from None
         self.metrics_port = httpd.server_port
 
         def stop() -> None:
@@ -149,7 +156,6 @@ class App:
             thread.join()
 
         self._exit.push_async_callback(asyncio.to_thread, stop)
-        return Metrics(own)
 
     def _front_end_families(self) -> list[Metric]:
         return self._front_ends.families() if self._front_ends is not None else []
@@ -174,7 +180,7 @@ class App:
 
     async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in `count` processes that share the port and the engines."""
-        certificates_of(self.settings)  # raises for wrong files, before anything is loaded
+        certificates_of(self.settings), access_of(self.settings)  # raise for wrong files, before anything is loaded
         settings = replace(self.settings, frontends=count, max_held_bytes=self.settings.max_held_bytes // count)
         for name in PORTS:
             wanted = getattr(settings, name)

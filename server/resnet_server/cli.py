@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from resnet_server.endpoints.security.tokens import SCOPES, add_line, line_of, new_token
 from resnet_server.errors import ServingError, StartError
 from resnet_server.planning.plan_cache import default_folder
 from resnet_server.processes.logs import set_up_logging
@@ -154,6 +155,11 @@ SECURITY = options(
     option("--tls-cert", type=FILE, help="Certificate chain in PEM form: gRPC and REST speak TLS. Read again when it changes."),
     option("--tls-key", type=FILE, help="Key of --tls-cert, without a password."),
     option("--tls-client-ca", type=FILE, help="Who signs clients' certificates; clients without one are turned away."),
+    option(
+        "--tokens", type=FILE, help="File of bearer tokens, as `token` writes it: nobody else infers or reads. Read again when it changes."
+    ),
+    option("--open-admin", is_flag=True, help="Without --tokens: let everybody load, unload, register memory and change settings."),
+    option("--reflection/--no-reflection", default=True, help="Tell tools such as grpcurl what methods there are."),
 )
 LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
 
@@ -164,7 +170,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--metrics-host", default="", help="Address of the metrics  [default: that of --host; of a Unix socket 127.0.0.1]")
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
 @option("--http-port", type=OptionalPort(), default="8000", help="REST and the page. 0: any free port; off: none.")
-@option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
+@option("--metrics-port", type=OptionalPort(), default="8002", help="Prometheus, /metrics. 0: any free port; off: none.")
 @option("--health-port", type=OptionalPort(), help="Health over gRPC without TLS and tokens, for probes. 0: any free port  [default: none]")
 @option("--health-http-port", type=OptionalPort(), help="The same over HTTP: /v2/health/live and ready  [default: none]")
 @SECURITY
@@ -200,6 +206,27 @@ def plan(models: str, log_level: str, fresh: bool, **given: object) -> None:
         print_plans(make_settings(models, log_level, given), fresh, Console(width=None if sys.stdout.isatty() else REPORT_WIDTH))
     except ServingError as error:
         raise click.ClickException(str(error)) from None
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("name")
+@option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), required=True, help="What it may do; may be repeated.")
+@option("--calls", metavar="N/s", help="Most calls: 50/s, 1000/min or 20000/h  [default: any]")
+@option("--rows", metavar="N/s", help="Most images, likewise  [default: any]")
+@option("--append", type=FILE, help="The file of --tokens: its line is written there, and only the token is printed.")
+def token(name: str, scopes: tuple[str, ...], append: Path | None, **rates: str | None) -> None:
+    """Make a bearer token for NAME and the line that makes it known to a server.
+
+    The token itself is shown this once: the line holds its SHA-256.
+    """
+    made = new_token()
+    try:
+        line = line_of(name, made, scopes, {kind: rate for kind, rate in rates.items() if rate is not None})
+        if append is not None:
+            add_line(append, line)
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(made if append is not None else f"token: {made}\nline:  {line}")
 
 
 def make_settings(models: str, log_level: str, given: dict[str, object]) -> Settings:

@@ -38,6 +38,18 @@ class LateError(OverloadError):
     """By the cost model the answer would come after the deadline, because of what is queued."""
 
 
+class QuotaError(OverloadError):
+    """The caller's token has had what it may have for now."""
+
+
+class UnauthenticatedError(ServingError):
+    """Nobody knows who calls: no token, or an unknown one."""
+
+
+class ForbiddenError(ServingError):
+    """The caller is known, and may not do this."""
+
+
 class DeadlineError(ServingError):
     """The deadline passed before the rows were computed."""
 

@@ -17,12 +17,15 @@ class Settings:
     metrics_host: str = ""
     grpc_port: int = 8001
     http_port: int | None = 8000
-    metrics_port: int = 8002
+    metrics_port: int | None = 8002
     health_port: int | None = None
     health_http_port: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    tokens: Path | None = None
+    open_admin: bool = False
+    reflection: bool = True
     device: str = "auto"
     devices: tuple[int, ...] = ()
     precision: str = "auto"

@@ -8,7 +8,7 @@ from resnet_server.endpoints.address import bare, written
 from resnet_server.endpoints.grpc import health
 from resnet_server.endpoints.grpc.health import HealthService
 from resnet_server.endpoints.grpc.methods import add_service
-from resnet_server.endpoints.http.server import HttpServer
+from resnet_server.endpoints.http.server import HttpServer, application
 from resnet_server.errors import StartError
 from resnet_server.settings import Settings
 from resnet_server.transport.choice import new_server
@@ -31,7 +31,7 @@ class Probes:
             except RuntimeError:
                 raise StartError(f"health-port: {address} cannot be opened; is another server running there?") from None
         if settings.health_http_port is not None:
-            self._http = HttpServer(routes, host, settings.health_http_port, shared_port, name="health-http-port")
+            self._http = HttpServer(application(routes), host, settings.health_http_port, shared_port, name="health-http-port")
             self.http_port = self._http.port
 
     async def start(self) -> None:

@@ -8,6 +8,15 @@ import grpc
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+Refused = tuple[grpc.StatusCode, str, Metadata]
+"""How a call ends that is turned away: status, text and trailing metadata."""
+
+Entry = Callable[[Any], Refused | None]
+"""Judges a call by its metadata, before its message is read; None lets it in. Must not raise or block."""
+
+Guard = Callable[[str], Entry | None]
+"""Asked once for the path of each method: what its calls have to pass, or None."""
+
 
 class DirectCall(Protocol):
     """One unary call, answered by `answer` or `refuse`, once, on any thread; what comes later is dropped.

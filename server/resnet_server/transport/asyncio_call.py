@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 
-from resnet_server.transport.api import DirectMethod, Metadata
+from resnet_server.transport.api import DirectMethod, Entry, Guard, Metadata, Refused
 
-Ended = bytes | tuple[grpc.StatusCode, str, Metadata]
+Ended = bytes | Refused
 
 
 class AsyncioCall:
@@ -88,6 +88,35 @@ def add_direct_method(server: grpc.aio.Server, path: str, method: DirectMethod) 
     """See `Transport`."""
     service, _, name = path[1:].rpartition("/")
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: direct_handler(method)}),))
+
+
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]]
+
+
+class Guarded(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Has `guard` stand before the methods that the server has."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._entries: dict[str, Entry | None] = {}
+
+    async def intercept_service(self, continuation: Continuation, handler_call_details: Any) -> Any:
+        """A handler that turns the call away, in the place of one that would read it."""
+        handler, path = await continuation(handler_call_details), handler_call_details.method
+        if handler is None:
+            return None
+        if path not in self._entries:  # a method of ours: these are few
+            self._entries[path] = self._guard(path)
+        entry = self._entries[path]
+        refused = None if entry is None else entry(handler_call_details.invocation_metadata)
+        return handler if refused is None else _turning_away(refused)
+
+
+def _turning_away(refused: Refused) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def turn_away(_: Any, context: Any) -> None:
+        await context.abort(*refused)
+
+    return grpc.stream_unary_rpc_method_handler(turn_away)
 
 
 class UnreadableRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only

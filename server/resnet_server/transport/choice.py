@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
-from resnet_server.transport.api import Transport
-from resnet_server.transport.asyncio_call import UnreadableRequests, add_direct_method
+from resnet_server.transport.api import Guard, Transport
+from resnet_server.transport.asyncio_call import Guarded, UnreadableRequests, add_direct_method
 from resnet_server.transport.grpc_core import KNOWN_BEFORE, KNOWN_FROM, is_measured
 
 log = logging.getLogger(__name__)
@@ -58,17 +58,20 @@ def _has(core: Any, owner: str, name: str) -> bool:
     return hasattr(getattr(core, owner, None) if owner else core, name)
 
 
-def new_server(kind: str, options: Sequence[tuple[str, Any]]) -> Transport:
-    """A server, not started. `auto`: the queue where version and self-check allow it; `queue`: on any version. The log says which."""
+def new_server(kind: str, options: Sequence[tuple[str, Any]], guard: Guard = lambda _: None) -> Transport:
+    """A server, not started, with `guard` before its methods. The log says which.
+
+    `auto`: the queue where version and self-check allow it; `queue`: on any version.
+    """
     obstacle = core_obstacle(any_version=kind == "queue") if kind != "asyncio" else ""
     if kind == "asyncio" or obstacle:
         reason = obstacle or "asked for"
-        server = grpc.aio.server(interceptors=(UnreadableRequests(),), options=[*TAKE_ALL, *options])
+        server = grpc.aio.server(interceptors=(Guarded(guard), UnreadableRequests()), options=[*TAKE_ALL, *options])
         log.log(logging.WARNING if obstacle else logging.INFO, "transport: grpc.aio, because %s", reason)
         return Transport(server, "asyncio", reason, partial(add_direct_method, server))
     from resnet_server.transport.server import QueueServer  # only here: nothing else may depend on gRPC's core
 
     reason = "asked for" if kind == "queue" else "the self-check passed"
     log.info("transport: completion queue of grpcio %s (%s)", version("grpcio"), reason)
-    queue_server = QueueServer((*TAKE_ALL, *options))
+    queue_server = QueueServer((*TAKE_ALL, *options), guard)
     return Transport(queue_server, "queue", reason, queue_server.add_direct_method)

@@ -5,14 +5,20 @@ from typing import Any
 
 import grpc
 
+from resnet_server.transport.api import Entry
+
 
 class Method:
-    """A handler, taken apart once; `direct`: one that the queue's thread calls with the message and the call."""
+    """A handler, taken apart once; `direct`: one that the queue's thread calls with the message and the call.
 
-    __slots__ = ("behaviour", "direct", "reads", "streams_in", "streams_out", "writes")
+    `entry`: what judges each call before its message is read.
+    """
 
-    def __init__(self, handler: "grpc.RpcMethodHandler[Any, Any]", direct: bool = False) -> None:
+    __slots__ = ("behaviour", "direct", "entry", "reads", "streams_in", "streams_out", "writes")
+
+    def __init__(self, handler: "grpc.RpcMethodHandler[Any, Any]", direct: bool = False, entry: Entry | None = None) -> None:
         self.direct = direct
+        self.entry = entry
         self.streams_in, self.streams_out = handler.request_streaming, handler.response_streaming
         self.reads, self.writes = handler.request_deserializer, handler.response_serializer
         if self.streams_in:

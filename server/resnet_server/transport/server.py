@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 
+from resnet_server.transport.api import Entry, Guard
 from resnet_server.transport.call import Call
 from resnet_server.transport.method import Method
 from resnet_server.transport.tags import Awaited, Tag
@@ -58,6 +59,11 @@ def unknown(name: bytes) -> Method:
     return Method(grpc.stream_unary_rpc_method_handler(refuse))
 
 
+def unguarded(path: str) -> Entry | None:
+    """Anybody may call."""
+    return None
+
+
 class QueueServer(grpc.aio.Server):
     """To be made, started and stopped on one event loop. `options` are channel arguments.
 
@@ -67,7 +73,8 @@ class QueueServer(grpc.aio.Server):
 
     most_told = MOST_TOLD
 
-    def __init__(self, options: Sequence[tuple[str, Any]] = ()) -> None:
+    def __init__(self, options: Sequence[tuple[str, Any]] = (), guard: Guard = unguarded) -> None:
+        self._guard = guard
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(tuple(options), False)  # no xDS
         self._server.register_completion_queue(self._queue)
@@ -87,11 +94,13 @@ class QueueServer(grpc.aio.Server):
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, "Handler[Any, Any]"]) -> None:
         """Before the start."""
-        self._methods.update({f"/{service_name}/{name}".encode(): Method(handler) for name, handler in method_handlers.items()})
+        for name, handler in method_handlers.items():
+            path = f"/{service_name}/{name}"
+            self._methods[path.encode()] = Method(handler, entry=self._guard(path))
 
     def add_direct_method(self, name: str, behaviour: Callable[[bytes, Call], None]) -> None:
         """Before the start. `behaviour` is called on the queue's thread, which it must not keep waiting, and answers through the call."""
-        self._methods[name.encode()] = Method(grpc.unary_unary_rpc_method_handler(behaviour), direct=True)
+        self._methods[name.encode()] = Method(grpc.unary_unary_rpc_method_handler(behaviour), direct=True, entry=self._guard(name))
 
     def add_insecure_port(self, address: str) -> int:
         """Bind; 0 as port takes a free one. Returns the port; raises RuntimeError where it cannot be bound."""
@@ -187,7 +196,10 @@ class QueueServer(grpc.aio.Server):
         name = event.call_details.method
         method = self._methods.get(name) or self._find(name, event.invocation_metadata)
         call = Call(event, method, self)
-        if call.open():
+        refused = None if method.entry is None else method.entry(event.invocation_metadata)
+        if refused is not None:
+            call.turn_away(refused)
+        elif call.open():
             self._tell(call)
 
     def _take_next(self) -> None:
@@ -199,7 +211,7 @@ class QueueServer(grpc.aio.Server):
         handler = next(filter(None, (generic.service(details) for generic in self._generic)), None)
         if handler is None:
             return unknown(name)
-        method = Method(handler)
+        method = Method(handler, entry=self._guard(details.method))
         if len(self._methods) < MOST_METHODS:
             self._methods[name] = method
         return method

@@ -42,16 +42,18 @@ class ClassifierService:
         """Classify the images of a ClassifyRequest in one batch; both messages in serialised form."""
         async with self._border.call("Classify", context) as call:
             with self.door.entered(len(message)):
-                return await self._classify(message, call, self._border.deadline(context))
+                return await self._classify(message, call, context)
         raise AssertionError("unreachable: the border aborts")
 
-    async def _classify(self, message: bytes, call: CallRecord, deadline: float | None) -> bytes:
+    async def _classify(self, message: bytes, call: CallRecord, context: Context) -> bytes:
+        deadline = self._border.deadline(context)
         found = read_classify(message)
         request, count = found.request, len(found.images)
         model = self._registry.find(request.model_name, request.model_version, request.precision)
         call.model, call.version = model.name, model.version
         self._registry.check_up(model)
         top_k = self._check(count, request.top_k, model)
+        self.door.take_rows(context, count)
         model.batcher.judge(count, deadline)
         started = self._now()
         with self._decoding(count):

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from resnet_server.batching.held_bytes import HeldBytes
+from resnet_server.endpoints.security.access import Access
 from resnet_server.errors import QueueFullError
 from resnet_server.models.registry import Registry
 
@@ -13,13 +15,23 @@ BEAT_SECONDS, DEAD_SECONDS = 0.5, 10.0
 RETRY_SECONDS = 0.1
 
 
+class Caller(Protocol):
+    """A call, as far as it says who calls."""
+
+    def invocation_metadata(self) -> Any:
+        """What the caller sent beside the message, as pairs."""
+
+
 class Door:
     """One for all methods that compute. `held` is what messages may take in all, in bytes."""
 
-    def __init__(self, registry: Registry, held: HeldBytes, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, registry: Registry, held: HeldBytes, now: Callable[[], float] = time.monotonic, access: Access | None = None
+    ) -> None:
         self.registry = registry
         self.held = held
         self._now = now
+        self.access = access if access is not None else Access(None, open_admin=False)
         self._beat = now()
         self._task: asyncio.Task[None] | None = None
 
@@ -32,6 +44,11 @@ class Door:
         if not self.held.try_take(message_bytes):
             text = f"the server holds {self.held.held} bytes of requests; {message_bytes} more would exceed {self.held.most}"
             raise QueueFullError(text, RETRY_SECONDS)
+
+    def take_rows(self, caller: Caller, rows: int) -> None:
+        """Count the rows of a call; raises QuotaError where its token has had its own."""
+        if self.access.has_tokens:
+            self.access.take_rows(caller.invocation_metadata(), rows)
 
     @contextlib.contextmanager
     def entered(self, message_bytes: int) -> Iterator[None]:

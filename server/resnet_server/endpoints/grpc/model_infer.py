@@ -34,6 +34,7 @@ class ModelInfer:
             self._door.enter(len(message))
             entered = len(message)
             checked, rows = self._understand(message, record)
+            self._door.take_rows(call, len(rows))
             deadline = self._border.deadline(call, checked.parameters.timeout_us)
             leave_door = partial(self._door.held.give_back, entered)
             Inference(self._border, record, call, checked, self._encoder(checked.model), leave_door).begin(rows, deadline)

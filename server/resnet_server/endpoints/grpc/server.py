@@ -21,11 +21,14 @@ from resnet_server.endpoints.grpc.reflection import ReflectionService
 from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
+from resnet_server.endpoints.http.guard import GuardedApplication
 from resnet_server.endpoints.http.inference import RestInference
 from resnet_server.endpoints.http.models_page import RestModels
-from resnet_server.endpoints.http.server import HttpServer
+from resnet_server.endpoints.http.server import HttpServer, application
 from resnet_server.endpoints.probes import Probes
+from resnet_server.endpoints.security.access import access_of
 from resnet_server.endpoints.security.certificates import certificates_of
+from resnet_server.endpoints.security.guard import Guard
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
@@ -50,13 +53,15 @@ class Listener:
         self._border = Border(metrics, time.monotonic)
         limit = settings.max_message_bytes
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
-        transport = new_server(settings.transport, [*options, ("grpc.so_reuseport", int(shared_port))])
+        self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
+        self._guard = Guard(self._access, self._border, time.monotonic)
+        transport = new_server(settings.transport, [*options, ("grpc.so_reuseport", int(shared_port))], self._guard)
         metrics.transport_info.labels(transport.name, transport.reason).set(1)
         self._server = transport.server
         half = settings.max_held_bytes // 2
         messages, images = HeldBytes(half), WaitingBudget(half)
         metrics.watch_held(half, messages=lambda: messages.held, images=lambda: images.held)
-        self._door = Door(registry, messages)
+        self._door = Door(registry, messages, access=self._access)
         self._decoders = DecoderPool(max(1, available_cores() // sharers), settings.max_image_pixels, images)
         self._reflection = ReflectionService((*SERVICES, health.SERVICE.full_name))
         self._certificates = certificates_of(settings, metrics.count_reading("tls"))
@@ -81,7 +86,8 @@ class Listener:
         if settings.http_port is None:
             return None
         tls = None if self._certificates is None else self._certificates.context()
-        return HttpServer(self._routes, bare(settings.host), settings.http_port, shared_port, tls)
+        guarded = GuardedApplication(application(self._routes), self._routes, self._guard)
+        return HttpServer(guarded, bare(settings.host), settings.http_port, shared_port, tls)
 
     def _add_services(self, settings: Settings, transport: Transport) -> None:
         extensions = (
@@ -102,7 +108,8 @@ class Listener:
         ]
         self._health = HealthService(self._registry, SERVICES, lambda: self._door.is_alive)
         add_service(self._server, health.SERVICE, self._health)
-        self._reflection.add_to(self._server)
+        if settings.reflection:
+            self._reflection.add_to(self._server)
 
     async def start(self) -> None:
         """Answer calls, and look after the batchers."""

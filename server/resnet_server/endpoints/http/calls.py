@@ -49,10 +49,10 @@ class HttpError(Exception):
 
 def http_error(code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> HttpError:
     """From a gRPC status; a hint when to try again becomes `Retry-After`, in whole seconds, with the exact one beside it."""
-    headers = {}
+    headers = {"WWW-Authenticate": "Bearer"} if code is grpc.StatusCode.UNAUTHENTICATED else {}
     for key, value in trailing:
         if key == PUSHBACK:
-            headers = {"Retry-After": str(math.ceil(int(value) / 1e3)), "Retry-After-Ms": str(int(value))}
+            headers |= {"Retry-After": str(math.ceil(int(value) / 1e3)), "Retry-After-Ms": str(int(value))}
     return HttpError(STATUS.get(code, 500), details, headers)
 
 

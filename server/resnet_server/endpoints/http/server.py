@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from resnet_server.endpoints.http.calls import HttpError, caller_gone, http_error
 from resnet_server.errors import ServingError, StartError
@@ -69,7 +70,7 @@ class HttpServer:
 
     def __init__(
         self,
-        routes: Sequence[BaseRoute],
+        application: ASGIApp,
         host: str,
         port: int,
         shared: bool = False,
@@ -79,7 +80,7 @@ class HttpServer:
         self._socket = _bind(host, port, shared, name)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            application(routes),
+            application,
             log_config=None,
             access_log=False,
             server_header=False,
