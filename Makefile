@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
+SOAK ?= reports/soak
 PUBLISHED := $(REPOSITORY)/.published
 
-.PHONY: install demo test fuzz hostile lint proto bench serve compose-test scale-test lock figures clean
+.PHONY: install demo test chaos fuzz hostile soak lint proto bench serve compose-test scale-test lock figures clean
 
 install: $(STAMP)
 
@@ -39,6 +40,15 @@ test: $(STAMP)
 # 100,000 damaged messages, images and manifests to each transport; RESNET_FUZZ_SEED chooses others.
 fuzz: $(STAMP)
 	RESNET_FUZZ_INPUTS=100000 $(BIN)/python -m pytest tests/fuzz -s
+
+# Kills, stops and cuts for two minutes each, 10,000 connections that vanish; then plans made beside busy loops. RESNET_CHAOS_SEED chooses others.
+chaos: $(STAMP) $(REPOSITORY)
+	RESNET_CHAOS_SECONDS=120 RESNET_CHAOS_DISCONNECTS=10000 $(BIN)/python -m pytest tests/chaos -s
+	PYTHONPATH=tests/support $(BIN)/python tests/chaos/plan_in_calm.py --repository $(REPOSITORY)
+
+# Mixed traffic for half an hour, with cancels, late calls and wrong ones; the readings are in $(SOAK)/results.json after every part.
+soak: $(STAMP) $(REPOSITORY)
+	$(BIN)/resnet-bench load --repository $(REPOSITORY) --model resnet20 --precision fp32 --soak 30m --concurrency 16 --out $(SOAK)
 
 # Latencies of ordinary callers beside each attack on memory, decoders and parsers.
 hostile: $(STAMP) $(REPOSITORY)

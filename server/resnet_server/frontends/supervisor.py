@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 SCRAPE_SECONDS = 2.0
 OPEN_SECONDS = 60.0
+LEAST_START_SECONDS, START_TIMES = 15.0, 5.0
+"""A restarted front end that does not listen after so many times what the start before took hangs."""
+
 LOOK_SECONDS, SILENT_LOOKS = 1.0, 6
 """A front end says what it counted every second; one that has said nothing at so many looks hangs."""
 
@@ -43,7 +46,7 @@ class _FrontEnd:
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[None] | None = None
         self._retired: list[Metric] = []
-        self._draining = False
+        self._draining, self._listens = False, False
         self._inbox = Inbox()
         self._outbox: Outbox | None = None
         self._silent = 0
@@ -69,7 +72,7 @@ class _FrontEnd:
 
     def look(self) -> None:
         """End a process that says nothing any more; called every LOOK_SECONDS."""
-        if self._outbox is None or not self.opened.done() or self._draining:
+        if self._outbox is None or not self._listens or self._draining:
             return
         self._silent += 1
         if self._silent > SILENT_LOOKS:
@@ -87,7 +90,7 @@ class _FrontEnd:
 
     def _give(self, channel: socket.socket) -> None:
         """Hand over: first everything about the models, then a channel to each engine that is up. OSError: no memory for it."""
-        self._inbox, self._outbox, self._silent = Inbox(), Outbox(channel), 0
+        self._inbox, self._outbox, self._silent, self._listens = Inbox(), Outbox(channel), 0, False
         for number, engine in enumerate(self._engines):
             self._plugs.append(Plug(allocate(engine.spec, messages.DEPTH), partial(self._connect, number)))
         TallyMemory(self._tally, self._handoff.settings.frontends or 1).forget(self._handoff.number)
@@ -106,8 +109,11 @@ class _FrontEnd:
         return True
 
     def _take(self, kind: str, value: Any) -> None:
-        if kind == handoff.OPEN and not self.opened.done():
-            self.opened.set_result(None)
+        if kind == handoff.OPEN:
+            self._listens = True
+            self.child.patience = max(LEAST_START_SECONDS, START_TIMES * self.child.arrived())
+            if not self.opened.done():
+                self.opened.set_result(None)
         elif kind == handoff.FAILED and not self.opened.done():
             self.opened.set_exception(StartError(value))
         elif kind == handoff.HUNG:

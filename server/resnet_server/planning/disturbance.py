@@ -1,6 +1,7 @@
 """Whether a measurement was left alone: the share of processor time that this process got of what it wanted, and the host's steal."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class ProcessorTime:
 
     def share_since(self, before: "ProcessorTime") -> float:
         """Of the time that it wanted, what this process got; threads that wait for each other do not count."""
-        ran, waited = self.ran - before.ran, self.waited - before.waited
+        ran, waited = self.ran - before.ran, max(0.0, self.waited - before.waited)  # what a thread waited that has ended is not told
         got = ran / (ran + waited) if ran + waited > 0 else 1.0
         return got * (1 - self._stolen_share(before))
 
@@ -40,11 +41,11 @@ class ProcessorTime:
 
 def processor_time() -> ProcessorTime:
     """As of now; where the system does not tell, nothing ever waited and all is idle."""
-    ran = waited = 0.0
+    ran, waited = time.process_time(), 0.0
     for task in _tasks():
         try:
             fields = (task / "schedstat").read_text(encoding="ascii").split()
-            ran, waited = ran + int(fields[0]) / NANOSECONDS, waited + int(fields[1]) / NANOSECONDS
+            waited += int(fields[1]) / NANOSECONDS
         except (OSError, ValueError, IndexError):  # a thread that has just ended, or a kernel without these figures
             continue
     return ProcessorTime(ran, waited, *_ticks())

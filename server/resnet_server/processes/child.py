@@ -23,11 +23,13 @@ class Child:
     the event loop when the socket is readable and returns False at its end. `lost` is told at once that the socket is gone, `died`
     gets the exit status and says whether to start again: `back_off` seconds later, twice as late each time. Whatever keeps it from
     starting then, it is tried again. Nothing here waits for a process on the event loop, which may hang in the kernel for long.
+    With a `patience`, a process that has not `arrived` so many seconds after its start hangs, and is ended.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], kind: socket.SocketKind) -> None:
         self.name = name
         self.back_off = FIRST_BACK_OFF
+        self.patience: float | None = None
         self.socket: socket.socket | None = None
         self.started: Callable[[socket.socket], None] = lambda _: None
         self.read: Callable[[socket.socket], bool] = lambda _: False
@@ -38,6 +40,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._arrival: asyncio.TimerHandle | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = False
 
@@ -60,7 +63,16 @@ class Child:
         self.socket = ours
         self._started_at = time.monotonic()
         self._loop.add_reader(ours.fileno(), self._readable)
+        if self.patience is not None:
+            self._arrival = self._loop.call_later(self.patience, self._hangs, self.patience)
         self.started(ours)
+
+    def arrived(self) -> float:
+        """The process does what it was started for; returns the seconds since its start."""
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+        return time.monotonic() - self._started_at
 
     def kill(self) -> None:
         """End the process now; it may start again, as after any other death."""
@@ -91,6 +103,10 @@ class Child:
             alive = False
         if not alive:
             self._ended()
+
+    def _hangs(self, seconds: float) -> None:
+        log.error("%s: process %d is not ready %g s after its start; ending it", self.name, self.pid, seconds)
+        self.kill()
 
     def _ended(self) -> None:
         self._hang_up()
@@ -126,6 +142,7 @@ class Child:
                 self._ended()
 
     def _hang_up(self) -> None:
+        self.arrived()
         if self.socket is not None:
             self._loop.remove_reader(self.socket.fileno())
             self.socket.close()

@@ -158,6 +158,23 @@ async def test_killed_decoders_and_a_killed_template_are_replaced() -> None:
         assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
 
 
+async def test_a_template_that_hangs_is_replaced_whoever_still_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped, it forks nobody: the caller with a deadline leaves, and the next one is served by another."""
+    monkeypatch.setattr("resnet_server.endpoints.decoding.template.HANG_SECONDS", 0.5)
+    async with decoding() as (pool, _):
+        await pool.decode([encoded(40, 40)], SPEC, None)
+        (template,) = templates()
+        for pid in decoders():
+            os.kill(pid, signal.SIGKILL)
+            wait_for_end(pid)
+        os.kill(template, signal.SIGSTOP)
+        with pytest.raises(DeadlineError):
+            await pool.decode([encoded(40, 40)], SPEC, 0.01)
+        monkeypatch.undo()
+        assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
+        assert template not in templates()
+
+
 async def test_memory_goes_to_who_came_first_and_comes_back() -> None:
     budget, order = WaitingBudget(10), []
 

@@ -181,3 +181,15 @@ async def test_a_process_that_takes_its_time_to_end_does_not_stop_the_event_loop
         back = await killed(engine)
         await asyncio.wait_for(back.wait(), SECONDS)
         assert polls[0] >= 5
+
+
+async def test_a_start_that_hangs_is_given_up_and_tried_again(spec: EngineSpec, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that was stopped while it started once stayed for ever, with the engine never back."""
+    async with opened(ProcessEngine(spec)) as engine:
+        child = engine.process.child
+        child.patience = 0.01  # in which no interpreter is there
+        back = await killed(engine)
+        await logged(caplog, "is not ready 0.01 s after its start; ending it")
+        child.patience = SECONDS
+        await asyncio.wait_for(back.wait(), SECONDS)
+        assert len(await compute(engine, IMAGES)) == len(IMAGES)

@@ -1,6 +1,7 @@
 """A doubtful plan, or one that tells other times than batches take, is measured again in calm and replaced without a pause."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -189,3 +190,25 @@ def test_processor_time_goes_on() -> None:
     assert 0.0 <= after.share_since(before) <= 1.0
     assert 0.0 <= after.idle_since(before) <= 1.0
     assert replace(after) == after
+
+
+def test_a_thread_that_ends_takes_no_time_with_it() -> None:
+    """A session's threads end with it: what they had computed was once taken from what this process computed since."""
+    computed, may_end = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        sum(range(2_000_000))
+        computed.set()
+        may_end.wait()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    computed.wait()
+    before = processor_time()
+    may_end.set()
+    thread.join()
+    while Path(f"/proc/self/task/{thread.native_id}").exists():  # the system's thread ends after Python's
+        pass
+    after = processor_time()
+    assert after.ran >= before.ran
+    assert 0.0 <= after.share_since(before) <= 1.0

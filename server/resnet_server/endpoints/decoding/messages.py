@@ -15,5 +15,7 @@ ROWS, WRONG, HEAVY, NEEDS = b"R", b"W", b"H", b"N"
 GRANT = b"G"
 HELLO = struct.Struct("<I")
 """The process id, once it is ready."""
+FORKED = b"F"
+"""The template's answer to each message."""
 QUICK, SLOW = 0, 1
 LONGEST_TEXT = 500

@@ -12,6 +12,7 @@ from resnet_server.processes.child import Child
 log = logging.getLogger(__name__)
 
 ATTEMPTS, NOTICED_SECONDS = 3, 0.2
+HANG_SECONDS = 10.0  # in which a fork, or the start and a fork, is done on any machine
 
 
 class Template:
@@ -20,13 +21,15 @@ class Template:
     def __init__(self) -> None:
         self._child: Child | None = None
         self._is_up, self._gone = asyncio.Event(), asyncio.Event()
+        self._unanswered = 0
+        self._watch: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Start the process, unless it has been; where the system cannot now, the next call tries again."""
         if self._child is not None:
             return
         child = Child("decoders", ("resnet_server.endpoints.decoding.worker",), socket.SOCK_SEQPACKET)
-        child.started, child.read = self._started, _read
+        child.started, child.read = self._started, self._read
         child.lost, child.died = self._lost, lambda _: True
         try:
             child.start()
@@ -65,6 +68,7 @@ class Template:
 
     async def close(self) -> None:
         """End the process."""
+        self._look_no_more()
         if self._child is not None:
             await self._child.close()
 
@@ -72,18 +76,39 @@ class Template:
         if self._child is None or self._child.socket is None:
             raise DecoderLostError
         socket.send_fds(self._child.socket, [bytes((lane,))], [theirs.fileno()])
+        self._unanswered += 1
+        if self._watch is None:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._watch = asyncio.get_running_loop().call_later(HANG_SECONDS, self._hangs)
+
+    def _look_no_more(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _hangs(self) -> None:
+        self._watch = None
+        if self._child is not None:
+            log.error("decoders: process %d has made none in %g s; ending it", self._child.pid, HANG_SECONDS)
+            self._child.kill()
+
+    def _read(self, channel: socket.socket) -> bool:
+        """A byte for each decoder made; at the end, nothing."""
+        data = channel.recv(1)
+        self._look_no_more()
+        self._unanswered -= len(data)
+        if self._unanswered:
+            self._look_later()
+        return bool(data)
 
     def _started(self, _: socket.socket) -> None:
         self._gone = asyncio.Event()
         self._is_up.set()
 
     def _lost(self) -> None:
+        self._look_no_more()
+        self._unanswered = 0
         self._is_up.clear()
         self._gone.set()
-
-
-def _read(channel: socket.socket) -> bool:
-    """The template says nothing: what comes is its end."""
-    with contextlib.suppress(BlockingIOError):
-        return bool(channel.recv(1))
-    return True

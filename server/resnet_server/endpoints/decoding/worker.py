@@ -20,7 +20,7 @@ NICE = 4  # of the slow lane: against engines and small images it gets two parts
 
 
 def main() -> None:
-    """Argument: the descriptor of the owner's socket. Each message on it has a descriptor, the socket of a new decoder, and its lane."""
+    """Argument: the descriptor of the owner's socket. Each message on it has a decoder's socket and its lane, and is answered by a byte."""
     for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the server closes the socket
         signal.signal(name, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the decoders
@@ -41,6 +41,8 @@ def main() -> None:
                 if os.fork() == 0:
                     owner.close()
                     _be_decoder(channel, lane[0])
+            with contextlib.suppress(OSError):  # the owner has gone: nothing more comes
+                owner.send(messages.FORKED)
 
 
 def _be_decoder(channel: socket.socket, lane: int) -> None:

@@ -39,6 +39,8 @@ from resnet_server.transport.choice import new_server
 
 SERVICES = (inference.SERVICE.full_name, classifier.SERVICE.full_name)
 REFUSE_SECONDS = 0.25
+HANDSHAKE_SECONDS = 10
+"""In which a new connection says what it is; until then gRPC keeps the descriptor even of one that is cut. Its own bound is two minutes."""
 
 
 class Listener:
@@ -53,9 +55,10 @@ class Listener:
         self._border = Border(metrics, time.monotonic)
         limit = settings.max_message_bytes
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
+        options += [("grpc.server_handshake_timeout_ms", 1000 * HANDSHAKE_SECONDS), ("grpc.so_reuseport", int(shared_port))]
         self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
         self._guard = Guard(self._access, self._border, time.monotonic)
-        transport = new_server(settings.transport, [*options, ("grpc.so_reuseport", int(shared_port))], self._guard)
+        transport = new_server(settings.transport, options, self._guard)
         metrics.transport_info.labels(transport.name, transport.reason).set(1)
         self._server = transport.server
         half = settings.max_held_bytes // 2

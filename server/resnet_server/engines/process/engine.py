@@ -19,7 +19,8 @@ from resnet_server.processes.child import Child
 
 log = logging.getLogger(__name__)
 
-CERTIFY_SECONDS = 60.0
+LEAST_START_SECONDS, START_TIMES = 15.0, 5.0
+"""A restarted engine that is not warm, or whose replay has not ended, after so many times what the start before took hangs."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class EngineProcess:
     def _receive(self, owner: socket.socket) -> bool:
         message = owner.recv(messages.LONGEST)
         if message[:1] == messages.READY:
+            self.child.patience = max(LEAST_START_SECONDS, START_TIMES * self.child.arrived())
             if self.certify is None:
                 self._serve()
             else:
@@ -95,13 +97,13 @@ class EngineProcess:
             channel = EngineChannel(self.spec)
             try:
                 self._connect(Plug(channel.memory, channel.connect))
-                async with asyncio.timeout(CERTIFY_SECONDS):
+                async with asyncio.timeout(self.child.patience):
                     await certify(channel)
             finally:
                 channel.close_channel()
             self._serve()
         except (ServingError, OSError, TimeoutError) as error:
-            log.error("engine: it does not serve after its restart: %s", error or f"the replay took more than {CERTIFY_SECONDS:g} s")
+            log.error("engine: it does not serve after its restart: %s", error or f"the replay took more than {self.child.patience:g} s")
             self.child.kill()
 
     def _serve(self) -> None:
