@@ -53,7 +53,8 @@ def test_a_repository_is_searched_for_its_capacity(repository: Path, tmp_path: P
     for sample in (sample for sample in report["samples"] if sample["kind"] != "raw"):
         assert sample["outcomes"]["OK"] > 0
         assert sum(sample["memory"].values()) > 50 * 2**20
-        assert {name.split()[0] for name in sample["cpu"]} - {"decoder"} == {"server", "engine", "generator"}
+        if sample["answered"]:  # of a rate far above the capacity, a busy machine answers nothing in so short a time
+            assert {name.split()[0] for name in sample["cpu"]} - {"decoder"} == {"server", "engine", "generator"}
         assert sample["server"]["total_ms"] > 0
         assert sum(sample["server"]["batch_rows"].values()) > 0
     with (out / "results.csv").open() as file:
