@@ -2,13 +2,12 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from published import published
 from serving import RunningServer, running_server
 from skips import in_ci, unexpected
 
@@ -46,14 +45,16 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory, published_cache: Path) -> Path:
     """A repository with resnet20 as the command line publishes it; tests must not change it."""
-    folder = tmp_path_factory.mktemp("published") / "repository"
-    command = [sys.executable, "-m", "resnet_export", "publish", str(pretrained), "--repository", str(folder)]
-    command += ["--precision", "fp32", "--no-profile"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
+    return published(published_cache, tmp_path_factory.mktemp("published") / "repository", pretrained)
+
+
+@pytest.fixture(scope="session")
+def published_cache(pytestconfig: pytest.Config) -> Path:
+    """Where published repositories outlive a run; a fresh clone has none."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("published")
 
 
 @pytest.fixture
@@ -78,18 +79,10 @@ def channel(server: RunningServer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="session")
-def precise_repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with resnet20 in every precision; tests must not change it.
-
-    The bundled images are too few to show that INT8 loses at most half a point on every processor, hence wider bounds.
-    """
-    folder = tmp_path_factory.mktemp("precise") / "repository"
-    options = ["--repository", str(folder), "--precision", "fp32,fp16,int8", "--no-profile"]
-    options += ["--min-agreement", "int8=0.97", "--max-accuracy-loss", "int8=2"]
-    command = [sys.executable, "-m", "resnet_export", "publish", str(pretrained), *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
+def precise_repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory, published_cache: Path) -> Path:
+    """A repository with resnet20 in every precision; tests must not change it."""
+    target = tmp_path_factory.mktemp("precise") / "repository"
+    return published(published_cache, target, pretrained, "--precision", "fp32,fp16,int8")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
