@@ -8,14 +8,16 @@ REPOSITORY ?= .demo/repository
 SOAK ?= reports/soak
 PUBLISHED := $(REPOSITORY)/.published
 
-.PHONY: install demo test chaos fuzz hostile soak lint proto bench serve compose-test scale-test lock figures clean
+.PHONY: install demo test chaos fuzz hostile soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test \
+	lock figures clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+# The versions are those of deploy/lock/dev.lock, on every machine.
+$(STAMP): pyproject.toml $(wildcard models/pyproject.toml released/pyproject.toml deploy/lock/dev.lock)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint deploy/lock/dev.lock --editable models --editable released --editable '.[dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -61,6 +63,18 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	deploy/check-proto-drift.sh
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# The three distributions: the code, the certified ONNX files, the checkpoints with the sample images.
+wheels: $(STAMP)
+	for folder in . released models; do (cd $$folder && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist) || exit 1; done
+	ls -l dist
+
+# What `resnet-server demo` and the images serve; DATA is a folder with CIFAR-10, as `resnet-train fit --data` takes it.
+release-repository: $(STAMP)
+	$(BIN)/python deploy/release_repository.py $(DATA)
+
 proto: $(STAMP)
 	proto/generate.sh
 
@@ -75,7 +89,7 @@ scale-test: $(STAMP) $(SCALE)/.installed
 $(SCALE)/.installed: pyproject.toml tests/scale/requirements.txt
 	test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
 	$(SCALE)/bin/python -m pip install --quiet --upgrade pip
-	$(SCALE)/bin/python -m pip install --quiet --editable '.[ray]' -r tests/scale/requirements.txt
+	$(SCALE)/bin/python -m pip install --quiet --editable released --editable '.[ray]' -r tests/scale/requirements.txt
 	$(SCALE)/bin/python -m pip install --quiet --no-deps kserve==0.21.0
 	touch $@
 

@@ -16,6 +16,8 @@ from deploy.check.errors import CheckError
 ROOT = Path(__file__).parents[2]
 PREFIX = "resnet-serving-check-"
 REPLICAS = 2
+FILES = ("-f", "docker-compose.yml", "-f", "deploy/publish.yml")
+"""With the export job, which a plain `docker compose up` does without."""
 
 
 def run(
@@ -85,7 +87,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float) -> float:
 
 
 class Project:
-    """Two shallow networks in fp32 served on free ports; whatever the environment sets (RESNET_NETWORKS, ...) goes before."""
+    """Two shallow networks served on free ports; whatever the environment sets (RESNET_NETWORKS, ...) goes before."""
 
     def __init__(self) -> None:
         self.name = f"{PREFIX}{os.getpid()}"
@@ -95,6 +97,7 @@ class Project:
             "RESNET_TAG": "check",
             "RESNET_REVISION": revision(),
             "RESNET_NETWORKS": "resnet20,resnet32",
+            "RESNET_SERVER_MODELS": "resnet20,resnet32",
             "RESNET_PRECISIONS": "fp32",
             "RESNET_SERVER_PLAN_SECONDS": "1",
             "RESNET_CPUS": str(min(2, int(run("docker", "info", "--format", "{{.NCPU}}")))),
@@ -119,7 +122,7 @@ class Project:
 
     def image(self, service: str) -> str:
         """The image that the compose file names for a service."""
-        config = json.loads(self.compose("--profile", "bench", "config", "--format", "json"))
+        config = json.loads(self.compose(*FILES, "--profile", "bench", "config", "--format", "json"))
         return str(config["services"][service]["image"])
 
     def containers(self, service: str) -> list[str]:
@@ -171,6 +174,7 @@ def take_down(name: str, environment: dict[str, str] | None = None) -> None:
         "compose",
         "--ansi",
         "never",
+        *FILES,
         "--profile",
         "bench",
         "-p",

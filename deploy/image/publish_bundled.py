@@ -2,7 +2,8 @@
 
     publish_bundled.py REPOSITORY
 
-`RESNET_NETWORKS` names some of them, separated by commas (default: all); `RESNET_PRECISIONS` what to publish (fp32,int8).
+`RESNET_NETWORKS` names some of them, separated by commas (default: all); `RESNET_PRECISIONS` what to publish (fp32,int8);
+`RESNET_IMAGES` a folder of images to certify on, some of which the versions then hold (default: the bundled sample).
 A network is there if some version of it was made from this very checkpoint and holds one of the precisions: a precision whose
 certificate did not hold is not published, and trying again would not change that.
 """
@@ -27,6 +28,8 @@ def main() -> None:
             print(f"{checkpoint.stem}: version {version} is published already", flush=True)
             continue
         command = [sys.executable, "-m", "resnet_export", "publish", str(checkpoint), "--repository", str(repository)]
+        if images := os.environ.get("RESNET_IMAGES"):
+            command += ["--images", images, "--copy-images"]
         status = subprocess.run([*command, "--precision", precisions, "--no-profile"], check=False).returncode
         if status and not published(repository / checkpoint.stem, sha256_file(checkpoint)):
             sys.exit(f"{checkpoint.stem}: cannot be published; the reason stands above")

@@ -191,6 +191,29 @@ def serve(models: str, log_level: str, **given: object) -> None:
 
 
 @main.command(context_settings=CONTEXT)
+@option("--repository", type=click.Path(path_type=Path), help="Another one  [default: the bundled networks]")
+@option("--models", type=Names(), default="resnet20,resnet56", help="What to serve of it.")
+@option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
+@option("--http-port", type=PORT, default=8000, help="REST and the page. 0: any free port.")
+@option("--metrics-port", type=PORT, default=DEFAULTS.metrics_port, help="Prometheus, /metrics. 0: any free port.")
+@option("--plan-seconds", type=Seconds(), default=1.0, help="Time to measure plans, for each model.")
+@option("--stop", is_flag=True, help="End after the pictures are classified.")
+def demo(repository: Path | None, models: tuple[str, ...], stop: bool, **given: Any) -> None:
+    """Serve the bundled networks on this machine, classify the bundled pictures, and say what is done."""
+    from resnet_server.demo import Demo, bundled_repository, finish
+
+    set_up_logging("WARNING")
+    try:
+        folder = repository or bundled_repository()
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+    shown = Demo(folder, models, stop, Console(width=None if sys.stdout.isatty() else REPORT_WIDTH))
+    shown.begin()
+    run(Settings(folder, host="127.0.0.1", models=models, plan_cache=default_folder(), **given), shown.listening)
+    finish(shown)
+
+
+@main.command(context_settings=CONTEXT)
 @WHAT
 @HOW
 @option("--fresh", is_flag=True, help="Measure even where a plan is kept.")
@@ -235,8 +258,11 @@ def make_settings(models: str, log_level: str, given: dict[str, object]) -> Sett
     return Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **given)  # type: ignore[arg-type]  # click has checked the types
 
 
-def run(settings: Settings) -> None:
-    """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start."""
+def run(settings: Settings, announce: Callable[[str], None] = click.echo) -> None:
+    """Run the server in a fresh event loop; exit with status 1 and one line if it cannot start.
+
+    `announce` gets the line that says where it listens.
+    """
     for name in (signal.SIGTERM, signal.SIGINT):  # until the event loop listens: the imports take a second, and process 1 has no default
         signal.signal(name, _stop_early)
     raise_descriptors()
@@ -245,7 +271,7 @@ def run(settings: Settings) -> None:
     from resnet_server.processes.event_loop import run as run_loop
 
     try:
-        run_loop(serve_app(settings, lambda line: click.echo(line)))
+        run_loop(serve_app(settings, announce))
     except StartError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

@@ -11,12 +11,14 @@ import yaml
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
-SERVICES = COMPOSE["services"]
+PUBLISH: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "publish.yml").read_text())
+SERVICES = {"export": PUBLISH["services"]["export"]} | COMPOSE["services"]
 
 
 def test_the_images_carry_the_version_of_the_project() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert SERVICES["server"]["build"]["labels"]["org.opencontainers.image.version"] == f"${{RESNET_VERSION:-{version}}}"
+    for service in ("server", "bench", "export"):
+        assert SERVICES[service]["build"]["labels"]["org.opencontainers.image.version"] == f"${{RESNET_VERSION:-{version}}}"
     chart = yaml.safe_load((ROOT / "deploy" / "helm" / "resnet-serving" / "Chart.yaml").read_text())
     assert chart["appVersion"] == version
     assert version not in DOCKERFILE
@@ -48,7 +50,7 @@ def test_the_health_check_is_asked_seldom() -> None:
     assert int(interval) >= 30
 
 
-@pytest.mark.parametrize("name", ["gpu.yml", "published.yml"])
+@pytest.mark.parametrize("name", ["gpu.yml", "publish.yml", "published.yml"])
 def test_an_overlay_changes_only_what_there_is(name: str) -> None:
     overlay = yaml.safe_load((ROOT / "deploy" / name).read_text())["services"]
     assert set(overlay) <= set(SERVICES)
@@ -60,3 +62,10 @@ def test_an_overlay_changes_only_what_there_is(name: str) -> None:
 def test_no_stage_that_compose_builds_is_missing() -> None:
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
     assert {service["build"]["target"] for service in SERVICES.values() if "build" in service} <= stages
+
+
+def test_a_plain_start_needs_no_pytorch_and_no_volume_of_models() -> None:
+    assert {service["build"]["target"] for service in COMPOSE["services"].values() if "build" in service} == {"server", "bench"}
+    assert "depends_on" not in COMPOSE["services"]["server"]
+    assert all("/repository" not in volume for volume in COMPOSE["services"]["server"]["volumes"])
+    assert "COPY released/resnet_networks/repository /repository" in DOCKERFILE

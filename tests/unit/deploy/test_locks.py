@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-LOCKS = sorted((ROOT / "deploy" / "lock").glob("*.lock"))
+LOCKS = sorted(path for path in (ROOT / "deploy" / "lock").glob("*.lock") if path.name != "dev.lock")
+OURS = {"resnet-serving-networks", "resnet-serving-checkpoints"}  # built from the clone
 PIN = re.compile(r"([a-z0-9._-]+)==([^\s;]+)( ;[^\\]+)?(?: \\\n +--hash=sha256:[0-9a-f]{64})+")
 TORCH = re.compile(r"torch|triton|nvidia-|cuda-")
-EXTRAS = {"server.lock": "server", "server-gpu.lock": "server", "bench.lock": "bench"}
+EXTRAS = {"server.lock": "server", "server-gpu.lock": "server-gpu", "bench.lock": "bench"}
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -29,12 +30,19 @@ def test_a_lock_holds_pins_with_hashes_and_no_host(path: Path) -> None:
 @pytest.mark.parametrize("name", EXTRAS)
 def test_a_lock_has_what_its_extra_asks_for_and_no_torch(name: str) -> None:
     locked = pins(ROOT / "deploy" / "lock" / name)
-    for package in direct(EXTRAS[name]) - {"onnxruntime", "onnxruntime-gpu"}:
+    for package in direct(EXTRAS[name]) - OURS:
         assert package in locked, f"{package}: run `make lock`"
     gpu = name == "server-gpu.lock"
     assert ("onnxruntime-gpu" in locked, "onnxruntime" in locked) == (gpu, not gpu)
     assert {"nvidia-cublas", "nvidia-cudnn-cu13"} <= set(locked) or not gpu
     assert not [package for package in locked if TORCH.match(package) and not (gpu and package.startswith("nvidia-"))]
+
+
+def test_the_development_lock_pins_what_its_extra_asks_for_and_no_host() -> None:
+    text = (ROOT / "deploy" / "lock" / "dev.lock").read_text()
+    pinned = {line.partition("==")[0] for line in text.splitlines() if "==" in line}
+    assert direct("dev") - OURS <= pinned, "run `make lock`"
+    assert "://" not in text
 
 
 def direct(extra: str) -> set[str]:
