@@ -64,12 +64,20 @@ lint: $(STAMP)
 	deploy/check-proto-drift.sh
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
+
+# Tables and charts of README and docs, from the files that were measured.
+pages: $(STAMP)
+	$(BIN)/python deploy/pages.py
 
 # The three distributions: the code, the certified ONNX files, the checkpoints with the sample images.
 wheels: $(STAMP)
 	for folder in . released models; do (cd $$folder && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist) || exit 1; done
 	ls -l dist
+
+# What a newcomer waits for and downloads, in an empty environment, without a cache; README has the numbers.
+first-answer: wheels
+	$(BIN)/python deploy/first_answer.py dist
 
 # What `resnet-server demo` and the images serve; DATA is a folder with CIFAR-10, as `resnet-train fit --data` takes it.
 release-repository: $(STAMP)

@@ -178,7 +178,7 @@ def this_machine() -> Machine:
         "memory": control("memory.max", "memory/memory.limit_in_bytes") or "unknown",
     }
     system = f"{platform.system()} {platform.machine()}"
-    return Machine(_processor(), available_cores(), system, platform.release(), limits, _revision(), platform.python_version(), versions)
+    return Machine(processor(), available_cores(), system, platform.release(), limits, _revision(), platform.python_version(), versions)
 
 
 def _revision() -> str:
@@ -192,7 +192,8 @@ def _revision() -> str:
     return os.environ.get("RESNET_REVISION", "unknown")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """As the system names it."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""A result as data: what results.json holds, whatever command wrote it. docs/benchmark.md describes it for readers of the file."""
+"""A result as data: what results.json holds, whatever command wrote it. docs/explanation/benchmark.md lists its fields."""
 
 import csv
 import json

@@ -2,7 +2,7 @@
 # # Why do residual networks train?
 #
 # A walk through the claims on networks that come with this project. It runs in minutes on one core, and needs no data set.
-# The full measurements, with intervals, are in `docs/depth.md`.
+# The full measurements, with intervals, are in `docs/explanation/depth.md`.
 
 # %%
 from dataclasses import replace
@@ -95,4 +95,4 @@ for name in ("resnet56", "plain20"):
 # %% [markdown]
 # ## And what does not hold
 # "Deeper residual networks are never worse": the paper's own network of 1202 layers has 7.93 % test error, that of 110 layers 6.43 %.
-# Here, resnet44 and resnet56 cannot be told apart on 9,980 images (McNemar's test, `docs/depth.md`).
+# Here, resnet44 and resnet56 cannot be told apart on 9,980 images (McNemar's test, `docs/explanation/depth.md`).

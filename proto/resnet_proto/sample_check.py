@@ -13,7 +13,7 @@ from resnet_proto.manifest_pb2 import Certificate, Policy
 Errors = NDArray[np.float64]
 
 # Kernels of other processors round differently; more than this share of the certified error is no rounding. On an AVX2 machine without
-# VNNI, integer kernels and exact arithmetic differ by 0.04 to 0.08 of it (docs/certificates.md, "Replay").
+# VNNI, integer kernels and exact arithmetic differ by 0.04 to 0.08 of it (docs/explanation/certificates.md, "Replay").
 OWN_SHARE = 0.25
 
 

@@ -30,7 +30,7 @@ def kustomized(folder: Path) -> list[Resource]:
 
 
 def overlay(tmp_path: Path, base: str, *components: str) -> list[Resource]:
-    """An overlay with components, composed as docs/kubernetes.md says."""
+    """An overlay with components, composed as docs/how-to/kubernetes.md says."""
     (tmp_path / "kubernetes").symlink_to(KUBERNETES)
     folder = KUBERNETES.parent / "kubernetes"
     text = {"resources": [base], "components": [f"components/{name}" for name in components]}

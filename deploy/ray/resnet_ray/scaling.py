@@ -1,4 +1,4 @@
-"""How many replicas there should be: the same two totals, and the same rule, as under Kubernetes (docs/kubernetes.md)."""
+"""How many replicas there should be: the same two totals, and the same rule, as under Kubernetes (docs/how-to/kubernetes.md)."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,5 @@
-"""The programs in docs/client.md, run as they stand against a server without a model."""
+"""The programs in README and docs, run as they stand against a server without a model."""
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
+from pages import PAGES, programs
 from PIL import Image
 from resnet_client.testing import FakeServer
 
-PAGE = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PROGRAMS = [pytest.param(program, id=f"{page.stem}-{number}") for page in PAGES for number, program in enumerate(programs(page), 1)]
 
 
 @pytest.fixture
@@ -36,12 +35,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_page_has_its_programs() -> None:
-    assert len(PROGRAMS) == 7
+def test_the_pages_have_their_programs() -> None:
+    assert len(PROGRAMS) >= 14
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_of_the_page_runs(program: str, resnet20: FakeServer, folder: Path) -> None:
+def test_a_program_of_a_page_runs(program: str, resnet20: FakeServer, folder: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", program.replace("localhost:8001", resnet20.url)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
     assert result.returncode == 0, result.stderr

@@ -51,7 +51,10 @@ def test_every_recorded_series_that_is_queried_is_recorded() -> None:
 
 
 def test_every_alert_has_a_unit_test_and_stands_in_the_documentation() -> None:
-    tests, documentation = (DEPLOY / "prometheus" / "tests" / "alerts.yml").read_text(), (DEPLOY.parent / "docs" / "deploy.md").read_text()
+    tests, documentation = (
+        (DEPLOY / "prometheus" / "tests" / "alerts.yml").read_text(),
+        (DEPLOY.parent / "docs" / "how-to" / "docker.md").read_text(),
+    )
     alerts = ALERT.findall((RULES / "alerts.yml").read_text())
     assert len(alerts) == len(set(alerts)) >= 5
     for alert in alerts:

@@ -260,7 +260,7 @@ def test_an_onnx_file_that_gives_probabilities_is_refused(labels: Path, tmp_path
         read_source(tmp_path / "a.onnx", Given(labels=labels))
 
 
-PAGE = Path(__file__).parents[3] / "docs" / "your-own-network.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "your-own-network.md"
 
 
 def test_the_page_names_options_and_variants_that_there_are() -> None:

@@ -54,11 +54,11 @@ def test_each_step_of_depth_is_a_part() -> None:
 
 
 def test_the_documentations_table_is_what_the_committed_results_give(tmp_path: Path) -> None:
-    arguments = ["claims", "--results", str(RESULTS), "--page", str(ROOT / "docs" / "depth.md"), "--check"]
+    arguments = ["claims", "--results", str(RESULTS), "--page", str(ROOT / "docs" / "explanation" / "depth.md"), "--check"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     page = tmp_path / "depth.md"
-    page.write_text((ROOT / "docs" / "depth.md").read_text().replace("| holds |", "| agrees |", 1))
+    page.write_text((ROOT / "docs" / "explanation" / "depth.md").read_text().replace("| holds |", "| agrees |", 1))
     stale = CliRunner().invoke(main, ["claims", "--results", str(RESULTS), "--page", str(page), "--check"])
     assert stale.exit_code == 1
     assert "run resnet-train claims without --check" in stale.output
