@@ -66,7 +66,9 @@ def option_fault(command: click.Command, words: list[str], where: str) -> str:
             return "" if name in GONE and any(part in where for part in OF_THEN) else f"no command {name}"
         command = found
         context = click.Context(command, parent=context)
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "--version"}
+    meant = command.commands.values() if isinstance(command, click.Group) else [command]  # `resnet-client --token`: of any that has it
+    parameters = [parameter for one in (command, *meant) for parameter in one.params]
+    known = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "--version"}
     given = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
     return ", ".join(f"no option {option}" for option in sorted(given - known))
 
@@ -130,7 +132,7 @@ def ours_over_triton() -> float:
 def growth() -> float:
     readings = load("2026-11-25-two-cores/soak/soak.json")["readings"]
     first, last = (sum(reading["resident_bytes"].values()) for reading in (readings[0], readings[-1]))
-    return 100 * (last / first - 1)
+    return float(100 * (last / first - 1))
 
 
 def images_certified() -> int:
