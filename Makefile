@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
 SOAK ?= reports/soak
+JOBS ?= 2
 PUBLISHED := $(REPOSITORY)/.published
 
 .PHONY: install demo test chaos fuzz hostile soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test \
@@ -37,7 +38,7 @@ bench: $(STAMP) $(PUBLISHED)
 	$(BIN)/resnet-bench depths --repository $(REPOSITORY) --out reports
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # 100,000 damaged messages, images and manifests to each transport; RESNET_FUZZ_SEED chooses others.
 fuzz: $(STAMP)

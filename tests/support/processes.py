@@ -2,11 +2,13 @@
 
 import os
 import selectors
+from contextlib import suppress
 from pathlib import Path
 
 from serving import RunningServer
 
 END_SECONDS = 10
+SHARED = "/dev/shm"  # noqa: S108  # where named memory is
 
 
 def children(parent: int, module: str) -> list[int]:
@@ -53,3 +55,19 @@ def processor_seconds(pid: int) -> float:
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def shared_memory_in_use() -> set[Path]:
+    """Named memory of this machine that some process has mapped or open."""
+    used: set[Path] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended, or somebody else's
+            lines = (process / "maps").read_text().splitlines()
+            used |= {Path(line.split(maxsplit=5)[5]) for line in lines if SHARED in line}
+            used |= {path.readlink() for path in (process / "fd").iterdir()}
+    return used
+
+
+def left_behind(before: set[Path]) -> set[Path]:
+    """Named memory that is new since `before` and that nobody uses; other tests' processes have theirs meanwhile."""
+    return {path for path in set(Path(SHARED).iterdir()) - before if path not in shared_memory_in_use() and path.exists()}

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from resnet_proto.preprocessing import channels_of
+
 from resnet_bench.drivers.api import Load
 from resnet_bench.drivers.generators import Generators
 from resnet_bench.drivers.h2load import H2load
@@ -14,7 +16,7 @@ from resnet_bench.peers.contender import Contender, Setting
 from resnet_bench.peers.lineup import OURS, RAW, Lineup, contenders
 from resnet_bench.published import Published
 from resnet_bench.recorder import Recorder, seeds_of
-from resnet_bench.requests import Requests
+from resnet_bench.requests import Requests, Tensor
 from resnet_bench.results import Cell, Facts, cells
 from resnet_bench.sample import Sample
 from resnet_bench.stats import Summary
@@ -68,7 +70,9 @@ class Measurement:
         facts = facts_of(published.manifest, published.precision, provider=PROVIDER, version="")
         at_once = max(in_flight * rows for in_flight, rows in work.loads)
         setting = Setting(published, folder, work.environments, work.install, work.cores, MAX_BATCH, at_once)
-        subject = Subject(Target("", ""), facts, published, published.material, ())
+        image = published.manifest.input
+        tensor = Tensor(image.name, "UINT8", (-1, image.height, image.width, channels_of(image)))
+        subject = Subject(Target("", ""), facts, published, published.material, (tensor,))
         self._recorder.say(f"{name} {published.precision}: starting {', '.join(work.names)}")
         plan = best_plan(published, PROVIDER, work.cores) if RAW in work.names else None
         self.models.append(replace(facts, raw_plan=str(plan or "")))
