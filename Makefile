@@ -9,7 +9,7 @@ SOAK ?= reports/soak
 JOBS ?= 2
 PUBLISHED := $(REPOSITORY)/.published
 
-.PHONY: install demo test chaos fuzz hostile soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test \
+.PHONY: install demo test chaos fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test \
 	lock figures clean
 
 install: $(STAMP)
@@ -56,6 +56,10 @@ soak: $(STAMP) $(REPOSITORY)
 # Latencies of ordinary callers beside each attack on memory, decoders and parsers.
 hostile: $(STAMP) $(REPOSITORY)
 	PYTHONPATH=tests/support $(BIN)/python tests/fuzz/hostile_neighbours.py --repository $(REPOSITORY)
+
+# 100 loads and unloads while 64 callers run: none of their calls may fail.
+changing: $(STAMP) $(PUBLISHED)
+	PYTHONPATH=tests/support $(BIN)/python tests/e2e/changing_models.py --repository $(REPOSITORY)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

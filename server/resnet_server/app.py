@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from prometheus_client import (
@@ -21,20 +22,19 @@ from resnet_server.endpoints.address import bare, is_unix, written
 from resnet_server.endpoints.grpc.server import Listener
 from resnet_server.endpoints.security.access import access_of
 from resnet_server.endpoints.security.certificates import certificates_of
-from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.engines.device import available_cores, pick_devices
 from resnet_server.engines.process.engine import ProcessEngine
-from resnet_server.errors import ServingError, StartError
+from resnet_server.errors import StartError
 from resnet_server.frontends.handoff import Handoff
 from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.loader import Loaded, Loader, resident_bytes
-from resnet_server.models.plan_keeper import PlanKeeper
+from resnet_server.models.model_control import ModelControl, load_all
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Trust, scan
-from resnet_server.models.served_model import assemble
+from resnet_server.models.versions import parse_versions
 from resnet_server.processes.event_loop import settle_memory
 from resnet_server.settings import Settings
 
@@ -119,8 +119,9 @@ class App:
         found = scan(
             settings.repository,
             models=settings.models,
-            all_versions=settings.versions == "all",
+            versions=parse_versions(settings.versions),
             trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
+            may_be_empty=settings.model_control != "none",
         )
         metrics = self._open_metrics()
         loader = Loader(settings, devices, metrics)
@@ -162,21 +163,17 @@ class App:
 
     async def _serve_here(self, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in this process."""
-        listener = Listener(self.settings, self.registry, metrics)
+        control = ModelControl(self.settings, loader, self.registry, metrics)
+        self._exit.push_async_callback(control.close)  # after the listener, which comes next
+        listener = Listener(self.settings, self.registry, metrics, control)
         self.grpc_port, self.http_port = listener.port, listener.http_port
         self.health_port, self.health_http_port = listener.probes.port, listener.probes.http_port
         await listener.start()
         self._exit.push_async_callback(listener.close, self.settings.answer_seconds)
-        kept = []
-        for loaded in await self._load(loader, metrics, found):
-            model = assemble(loaded.info, loaded.engines, self.settings, metrics)
-            self.registry.add(model)
-            if loaded.info.provider == CPU_PROVIDER:  # a GPU is not shared with whatever else runs on the host
-                kept.append(loader.keep(loaded, model))
+        control.start(await self._load(loader, metrics, found), found)
+        self._loaded.clear()  # they are the control's now
         listener.open()
-        keeper = PlanKeeper(kept)
-        keeper.start()
-        self._exit.push_async_callback(keeper.close)
+        self._exit.push_async_callback(control.stop)
 
     async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
         """Answer calls in `count` processes that share the port and the engines."""
@@ -188,7 +185,9 @@ class App:
                 port = self._share(name.replace("_", "-"), wanted)
                 settings = replace(settings, **{name: port})  # type: ignore[arg-type]  # these are ports
                 setattr(self, name, port)
-        models = await self._load(loader, metrics, found)
+        models = [one for _, parts in await self._load(loader, metrics, found) for one in parts]
+        for loaded in models:
+            loader.describe(loaded)
         engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
         shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
         received = Handoff(0, logging.getLogger().level, settings, shared, tuple(self.registry.refused))
@@ -205,24 +204,16 @@ class App:
         self._exit.callback(shared.close)
         return shared.port
 
-    async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> list[Loaded]:
-        for published in found:
-            try:
-                if published.refusal:
-                    raise ServingError(published.refusal)
-                self._loaded += await loader.load(published)
-            except StartError:
-                raise
-            except ServingError as error:
-                self._refuse(published, str(error), metrics)
-            except Exception as error:  # whatever one model comes up with, the others serve
-                log.exception("%s version %s cannot be loaded", published.name, published.version)
-                self._refuse(published, f"{type(error).__name__}: {error}", metrics)
-        if not self._loaded:
+    async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> list[tuple[Published, list[Loaded]]]:
+        loaded = []
+        async for published, parts in load_all(found, loader, partial(self._refuse, metrics)):
+            self._loaded += parts
+            loaded.append((published, parts))
+        if not loaded and self.settings.model_control == "none":
             raise StartError(f"repository: every model in {self.settings.repository} is refused; see the log above")
-        return self._loaded
+        return loaded
 
-    def _refuse(self, published: Published, reason: str, metrics: Metrics) -> None:
+    def _refuse(self, metrics: Metrics, published: Published, reason: str) -> None:
         log.error("%s version %s is refused: %s", published.name, published.version, reason)
         self.registry.refused.append(Refused(published.name, published.version, reason))
         metrics.model_refused.labels(published.name, published.version).set(1)
@@ -234,6 +225,12 @@ class App:
 def front_end_count(settings: Settings, cores: int, in_process: bool) -> int:
     """Front ends to run: as asked, or one for every CORES_A_FRONT_END cores; engines on threads have one. Raises StartError."""
     wanted = settings.frontends
+    if settings.model_control != "none":
+        if wanted is not None and wanted > 1:
+            raise StartError(
+                f"frontends: {wanted}, but models that change are served by one; leave --model-control {settings.model_control}"
+            )
+        return 1
     if is_unix(settings.host):
         if wanted is not None and wanted > 1:
             raise StartError(f"frontends: {wanted}, but a Unix socket is served by one")

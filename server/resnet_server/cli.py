@@ -17,7 +17,7 @@ from resnet_server.endpoints.security.tokens import SCOPES, add_line, line_of, n
 from resnet_server.errors import ServingError, StartError
 from resnet_server.planning.plan_cache import default_folder
 from resnet_server.processes.logs import set_up_logging
-from resnet_server.settings import Settings
+from resnet_server.settings import Settings, parse_duration
 from resnet_server.transport.grpc_core import choose_listener
 
 DEFAULTS = Settings(Path())
@@ -57,15 +57,26 @@ class Seconds(click.ParamType[float]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse, or fail with what was expected."""
-        text = str(value).strip()
-        number, unit = (text[:-2], 1e-3) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
         try:
-            seconds = float(number) * unit
-        except ValueError:
-            seconds = -1.0
-        if not (0 <= seconds < float("inf")) or (seconds == 0 and not self._zero):
-            self.fail(f"'{value}'; expected a duration such as 50ms or 2s", param, ctx)
-        return seconds
+            return parse_duration(str(value), self._zero)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Versions(click.ParamType[str]):
+    """Which versions of a model: `latest`, `latest-2`, `all`, or numbers."""
+
+    name = "latest|latest-N|all|N,N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check, or fail with what was expected."""
+        from resnet_server.models.versions import parse_versions  # as below
+
+        try:
+            parse_versions(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class OptionalPort(click.ParamType[int | None]):
@@ -123,7 +134,7 @@ def options(*declared: Callable[[F], F]) -> Callable[[F], F]:
 WHAT = options(
     option("--repository", type=click.Path(path_type=Path), required=True, help="Folder that resnet-export publishes to."),
     option("--models", default="", help="Comma-separated names  [default: all in the repository]"),
-    option("--versions", type=click.Choice(["latest", "all"]), default=DEFAULTS.versions, help="Which versions to serve."),
+    option("--versions", type=Versions(), default=DEFAULTS.versions, help="Which versions to serve of each model."),
     option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8."),
     option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs."),
     option("--devices", type=GpuNumbers(), default="", help="GPUs, such as 0,1: one engine each  [default: all]", show_default=False),
@@ -166,6 +177,13 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 
 @main.command(context_settings=CONTEXT)
 @WHAT
+@option(
+    "--model-control",
+    type=click.Choice(["none", "explicit", "poll"]),
+    default=DEFAULTS.model_control,
+    help="explicit: callers may load and unload models; poll: changes of the repository are taken in.",
+)
+@option("--poll-seconds", type=Seconds(), default=DEFAULTS.poll_seconds, help="Between two looks at the repository.")
 @option("--host", default=DEFAULTS.host, help="Address to listen on: a name, IPv4, IPv6, or unix:/path for a Unix socket.")
 @option("--metrics-host", default="", help="Address of the metrics  [default: that of --host; of a Unix socket 127.0.0.1]")
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")

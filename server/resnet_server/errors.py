@@ -22,6 +22,14 @@ class ModelUnavailableError(ServingError):
     """The model is there but refused, loading or draining."""
 
 
+class ModelRefusedError(ServingError):
+    """A version cannot be taken into service; the text names it and the reason, and says what stays in service."""
+
+
+class NotEnabledError(ServingError):
+    """The server was started without what is asked for; the text names the option."""
+
+
 class OverloadError(ServingError):
     """There is more work than time for it; trying again in `retry_after` seconds, or elsewhere, may succeed."""
 

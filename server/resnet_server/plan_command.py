@@ -6,6 +6,7 @@ from resnet_server.engines.device import pick_devices
 from resnet_server.errors import EngineError, StartError
 from resnet_server.models.loader import parse_precisions
 from resnet_server.models.repository import Candidate, Published, Trust, scan
+from resnet_server.models.versions import parse_versions
 from resnet_server.planning.planner import Planner
 from resnet_server.planning.report import plan_table
 from resnet_server.settings import Settings
@@ -20,13 +21,15 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
     found = scan(
         settings.repository,
         models=settings.models,
-        all_versions=settings.versions == "all",
+        versions=parse_versions(settings.versions),
         trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
     )
     console.print(f"device: {device.kind} ({device.reason})", highlight=False, markup=False)
-    planner, planned = Planner(settings, device, fresh), 0
+    planned = 0
     for published in found:
-        for candidates in choices(published, settings.precision):
+        own = published.own.applied(settings)
+        planner = Planner(own, device, fresh)
+        for candidates in choices(published, own.precision):
             title = f"{published.name} version {published.version}"
             try:
                 result = planner.plan(published.files(candidates))

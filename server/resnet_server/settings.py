@@ -31,6 +31,8 @@ class Settings:
     precision: str = "auto"
     versions: str = "latest"
     models: tuple[str, ...] = ()
+    model_control: str = "none"
+    poll_seconds: float = 15.0
     engine_mode: str = "auto"
     transport: str = "auto"
     frontends: int | None = None
@@ -59,3 +61,15 @@ class Settings:
     def answer_seconds(self) -> float:
         """Of `drain_seconds`, what calls have to be answered; in the rest processes end."""
         return self.drain_seconds - min(ENDING_SECONDS, self.drain_seconds / 2)
+
+
+def parse_duration(text: str, zero: bool = False) -> float:
+    """Seconds of `50ms`, `2s`, or a number of seconds; raises ValueError for anything else, and for 0 unless `zero`."""
+    number, unit = (text.strip()[:-2], 1e-3) if text.strip().endswith("ms") else (text.strip().removesuffix("s"), 1.0)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = -1.0
+    if not (0 <= seconds < float("inf")) or (seconds == 0 and not zero):
+        raise ValueError(f"'{text[:100]}'; expected a duration such as 50ms or 2s")
+    return seconds

@@ -120,3 +120,20 @@ class Metrics:
         for kind, held in kinds.items():
             self.held_bytes.labels(kind).set_function(held)
             self.held_bytes_limit.labels(kind).set(most)
+
+    def forget(self, model: str, version: str, precision: str) -> None:
+        """Show nothing any more of a model that is no longer served; what it has counted stays counted."""
+        for gauge in (
+            self.queue_rows,
+            self.engines_ready,
+            self.engine_memory,
+            self.plan_info,
+            self.plan_throughput,
+            self.plan_error,
+            self.model_info,
+            self.agreement,
+            self.replay_agreement,
+            self.replay_seconds,
+            self.load_seconds,
+        ):
+            gauge.remove_by_labels({"model": model, "version": version, "precision": precision})

@@ -1,6 +1,7 @@
 """Certification images replayed on the very engine that will serve: a certificate made elsewhere holds here, or is refused."""
 
 import asyncio
+import time
 
 import numpy as np
 from resnet_proto.sample_check import Expected, SampleCheck, check_sample
@@ -11,22 +12,29 @@ from resnet_server.errors import EngineError
 SEVERAL = 16
 
 
-async def replay(engine: Engine, buckets: tuple[int, ...], wide: bool, images: Images, expected: Expected) -> SampleCheck:
+async def replay(
+    engine: Engine, buckets: tuple[int, ...], wide: bool, images: Images, expected: Expected, pauses: float = 0.0
+) -> SampleCheck:
     """Run all images in the largest bucket, and enough for a batch or 16 in each other; with `wide` alone on all cores, too.
 
     All images find a defect that touches few of them; some find one of a bucket, whose kernels differ. The check of all images is
-    returned. Raises EngineError naming what is broken.
+    returned. After each batch it rests `pauses` times as long as that took. Raises EngineError naming what is broken.
     """
     if not buckets:
         raise EngineError("replay: the engine has no buckets")
     largest, others = buckets[-1], [(bucket, False) for bucket in buckets[:-1]]
     for bucket, alone in [*others, *([(buckets[0], True), (largest, True)] if wide else [])]:
-        await _check(engine, bucket, alone, images[: max(bucket, SEVERAL)], expected)
-    return await _check(engine, largest, False, images, expected)
+        await _check(engine, bucket, alone, images[: max(bucket, SEVERAL)], expected, pauses)
+    return await _check(engine, largest, False, images, expected, pauses)
 
 
-async def _check(engine: Engine, bucket: int, alone: bool, images: Images, expected: Expected) -> SampleCheck:
-    parts = [await compute(engine, images[start : start + bucket], alone) for start in range(0, len(images), bucket)]
+async def _check(engine: Engine, bucket: int, alone: bool, images: Images, expected: Expected, pauses: float) -> SampleCheck:
+    parts = []
+    for start in range(0, len(images), bucket):
+        started = time.monotonic()
+        parts.append(await compute(engine, images[start : start + bucket], alone))
+        if pauses:
+            await asyncio.sleep(pauses * (time.monotonic() - started))
     check = check_sample(np.concatenate(parts), expected.rows(len(images)))
     if check.broken:
         raise EngineError(f"replay: at batch {bucket} {check.broken}")

@@ -22,7 +22,7 @@ from resnet_server.models.plan_keeper import Kept
 from resnet_server.models.repository import Candidate, Published
 from resnet_server.models.served_model import ModelInfo, Replay, ServedModel, assemble
 from resnet_server.planning.plan import Plan
-from resnet_server.planning.planner import Planned, Planner
+from resnet_server.planning.planner import ModelFile, Planned, Planner
 from resnet_server.planning.report import log_plan
 from resnet_server.settings import Settings
 
@@ -33,22 +33,30 @@ SHARES_MEMORY = hasattr(os, "memfd_create")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+NICENESS = 19
+"""Of what measures a plan beside models that serve: it gets the time that they leave."""
+PAUSES = 3.0
+"""Beside models that serve, a replay rests so many times as long as it computes: it takes a quarter of a core."""
+
+
 @dataclass(frozen=True)
 class Origin:
-    """What a model is started from: the version, its file, and what is replayed."""
+    """What a model is started from: the version, its file, and what is replayed. `beside`: while others serve, and must not suffer."""
 
     published: Published
     candidate: Candidate
     sample: ReplaySample | None
+    beside: bool = False
 
 
 @dataclass
 class Loaded:
-    """A model that holds its certificate here, and the warm engines that compute it."""
+    """A model that holds its certificate here, and the warm engines that compute it; `seconds` from opening to warm."""
 
     info: ModelInfo
     engines: list[AnyEngine]
-    origin: "Origin"
+    origin: Origin
+    seconds: float = 0.0
 
     async def close(self) -> None:
         """End the engines; what still runs is not waited for."""
@@ -61,66 +69,93 @@ async def close_all(engines: list[AnyEngine]) -> None:
 
 
 class Loader:
-    """Loads versions one after the other, with the same settings and device."""
+    """Loads versions one after the other, on the same devices, with the server's settings and each model's own."""
 
     def __init__(self, settings: Settings, devices: Sequence[Device], metrics: Metrics) -> None:
         self._settings = settings
         self._devices = devices
         self._metrics = metrics
-        self._planner = Planner(settings, devices[0])
+        self._measuring: set[Planner] = set()
         self.in_process = settings.engine_mode == "thread" or not SHARES_MEMORY
         self._watch_gpus()
 
     def give_up(self) -> None:
         """End what measures a plan, if something does: the server stops."""
-        self._planner.give_up()
+        for planner in tuple(self._measuring):
+            planner.give_up()
 
-    async def load(self, published: Published) -> list[Loaded]:
+    async def load(self, published: Published, like: Sequence[Loaded] | None = None) -> list[Loaded]:
         """Return the model in each wanted precision, replayed and warm on every bucket.
 
         With `auto`, that is the certified precision with the best plan that holds here; otherwise those asked for by name, of
         which the first is the default. Raises ServingError if there is none.
+
+        With `like`, others serve meanwhile and must not suffer: a plan is one that was kept, or that of an earlier version of the same
+        network in `like`, or is measured in the time that they leave.
         """
         for precision, reason in published.rejected:
             log.warning("%s version %s: %s is not served: %s", published.name, published.version, precision, reason)
-        if self._settings.precision == "auto":
-            return [await self._load_best(published, tuple(candidate.artifact.precision for candidate in published.candidates))]
+        wanted = published.own.applied(self._settings).precision
+        if wanted == "auto":
+            return [await self._load_best(published, tuple(candidate.artifact.precision for candidate in published.candidates), like)]
         async with contextlib.AsyncExitStack() as undo:
-            models = [await self._load_next(published, precision, undo) for precision in parse_precisions(self._settings.precision)]
+            models = [await self._load_next(published, precision, like, undo) for precision in parse_precisions(wanted)]
             undo.pop_all()
         return models
 
-    async def _load_next(self, published: Published, precision: str, undo: contextlib.AsyncExitStack) -> Loaded:
-        model = await self._load_best(published, (precision,))
+    async def _load_next(
+        self, published: Published, precision: str, like: Sequence[Loaded] | None, undo: contextlib.AsyncExitStack
+    ) -> Loaded:
+        model = await self._load_best(published, (precision,), like)
         undo.push_async_callback(model.close)
         return model
 
-    async def _load_best(self, published: Published, precisions: tuple[str, ...]) -> Loaded:
+    async def _load_best(self, published: Published, precisions: tuple[str, ...], like: Sequence[Loaded] | None) -> Loaded:
         started = time.monotonic()
         reasons = [reason for precision, reason in published.rejected if precision in precisions]
         try:
-            sample = read_replay(published.folder, published.manifest)
+            sample = await asyncio.to_thread(read_replay, published.folder, published.manifest)
         except ManifestError as error:
             raise EngineError(str(error)) from None
         left = [candidate for candidate in published.candidates if candidate.artifact.precision in precisions]
         while left:
-            planned = await asyncio.to_thread(self._planner.plan, published.files(left))
+            planned = await self._plan(published, left, like)
             reasons += planned.broken.values()
             candidate = next(c for c in left if c.artifact.precision == planned.plan.precision)
             log_plan(published.name, published.version, planned)
             try:
-                model = await self._start(published, candidate, planned, sample)
+                model = await self._start(Origin(published, candidate, sample, like is not None), planned)
             except EngineError as error:
                 log.warning("%s version %s: %s is not served: %s", published.name, published.version, planned.plan.precision, error)
                 reasons.append(str(error))
                 left.remove(candidate)
                 continue
-            self._metrics.load_seconds.labels(*model.info.key).set(time.monotonic() - started)
+            model.seconds = time.monotonic() - started
             return model
         held = ", ".join(candidate.artifact.precision for candidate in published.candidates)
         raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
 
-    async def _start(self, published: Published, candidate: Candidate, planned: Planned, sample: ReplaySample | None) -> Loaded:
+    async def _plan(self, published: Published, candidates: list[Candidate], like: Sequence[Loaded] | None) -> Planned:
+        own, files = published.own.applied(self._settings), published.files(candidates)
+        if like is None:
+            return await self._measured(Planner(own, self._devices[0]), Planner.plan, files)
+        planner = Planner(own, self._devices[0], niceness=NICENESS)
+        kept = await asyncio.to_thread(planner.kept, files)
+        if kept is None and (taken_over := plan_of_the_same(published, candidates, like)) is not None:
+            return Planned(taken_over, {}, cached=False)
+        return kept or await self._measured(planner, Planner.measure, files)
+
+    async def _measured(self, planner: Planner, how: Callable[[Planner, Sequence[ModelFile]], Planned], files: list[ModelFile]) -> Planned:
+        """Measured in a thread; ended with this, if it is cancelled."""
+        self._measuring.add(planner)
+        try:
+            return await asyncio.to_thread(how, planner, files)
+        finally:
+            planner.give_up()
+            self._measuring.discard(planner)
+
+    async def _start(self, origin: Origin, planned: Planned) -> Loaded:
+        published, candidate, sample = origin.published, origin.candidate, origin.sample
         manifest, plan = published.manifest, planned.plan
         spec = EngineSpec(
             candidate.path,
@@ -139,9 +174,9 @@ class Loader:
         try:
             specs = [replace(spec, device=device) for device in self._devices for _ in range(plan.engines)]
             engines += [self._engine(each, self._metrics.engine_restarts.labels(*labels).inc) for each in specs]
-            await asyncio.gather(*(engine.open() for engine in engines))
+            await self._open(engines, origin.beside)
             for engine in reversed(engines if self._devices[0].provider == CUDA_PROVIDER else engines[:1]):
-                check = await self._check_here(published, candidate, engine, sample)
+                check = await self._check_here(origin, engine)
         except BaseException:
             await close_all(engines)
             raise
@@ -149,27 +184,31 @@ class Loader:
         if sample is not None and certified:
             for engine in engines:
                 keep_certified(engine, sample.images, sample.expected(manifest, candidate.artifact))
-        info = ModelInfo(manifest, published.labels, candidate.artifact.precision, self._devices[0].provider, certified, check, plan)
-        self._describe(info, engines)
-        return Loaded(info, engines, Origin(published, candidate, sample))
+        provider = self._devices[0].provider
+        info = ModelInfo(manifest, published.labels, candidate.artifact.precision, provider, certified, check, plan, published.own)
+        self._log_ready(info)
+        return Loaded(info, engines, origin)
 
     def keep(self, loaded: Loaded, model: ServedModel) -> Kept:
         """How the plan of a model that is served here is measured again, and replaced."""
         origin = loaded.origin
 
+        planner = Planner(origin.published.own.applied(self._settings), self._devices[0])
+
         async def measure() -> Plan:
-            return (await asyncio.to_thread(self._planner.measure, origin.published.files([origin.candidate]))).plan
+            return (await self._measured(planner, Planner.measure, origin.published.files([origin.candidate]))).plan
 
         async def swap(plan: Plan) -> None:
-            other = await self._start(origin.published, origin.candidate, Planned(plan, {}, cached=False), origin.sample)
+            other = await self._start(origin, Planned(plan, {}, cached=False))
             self._metrics.plan_info.remove(*loaded.info.key, *plan_labels(loaded.info.plan))
             old, loaded.info, loaded.engines = loaded.engines, other.info, other.engines
             try:
+                self.describe(loaded)
                 await model.swap(assemble(other.info, other.engines, self._settings, self._metrics))
             finally:
                 await close_all(old)
 
-        return Kept(model, measure, self._planner.give_up, swap)
+        return Kept(model, measure, planner.give_up, swap)
 
     def _watch_gpus(self) -> None:
         for device in self._devices:
@@ -184,18 +223,22 @@ class Loader:
     def _engine(self, spec: EngineSpec, on_restart: Callable[[], None]) -> AnyEngine:
         return ThreadEngine(spec) if self.in_process else ProcessEngine(spec, on_restart)
 
-    async def _check_here(
-        self, published: Published, candidate: Candidate, engine: AnyEngine, sample: ReplaySample | None
-    ) -> Replay | None:
+    async def _open(self, engines: list[AnyEngine], beside: bool) -> None:
+        if not beside:
+            await asyncio.gather(*(engine.open() for engine in engines))
+            return
+        for engine in engines:  # one start at a time takes one core at most from those that serve
+            await engine.open()
+
+    async def _check_here(self, origin: Origin, engine: AnyEngine) -> Replay | None:
+        published, candidate, sample = origin.published, origin.candidate, origin.sample
         if sample is None or not is_certified(published, candidate):
             return None
         started = time.monotonic()
         spec, expected = engine.spec, sample.expected(published.manifest, candidate.artifact)
-        check = await replay(engine, spec.buckets, bool(spec.wide_threads), sample.images, expected)
+        check = await replay(engine, spec.buckets, bool(spec.wide_threads), sample.images, expected, PAUSES if origin.beside else 0.0)
         result = Replay(check, time.monotonic() - started)
         labels = (published.name, published.version, candidate.artifact.precision)
-        self._metrics.replay_agreement.labels(*labels).set(result.check.agreement)
-        self._metrics.replay_seconds.labels(*labels).set(result.seconds)
         log.info(
             "%s version %s: the certificate holds here: %s on %d images in %d batch sizes, top-1 agreement %.2f %%, max error %.2g, %.2f s",
             *(*labels, result.check.images, len(spec.buckets)),
@@ -203,24 +246,46 @@ class Loader:
         )
         return result
 
-    def _describe(self, info: ModelInfo, engines: list[AnyEngine]) -> None:
+    def describe(self, loaded: Loaded) -> None:
+        """Show what is in service now as metrics."""
+        info, engines = loaded.info, loaded.engines
         plan, metrics, labels = info.plan, self._metrics, info.key
         how = (info.manifest.network.variant, info.provider, info.artifact.certificate.id, str(info.certified).lower())
         metrics.model_info.labels(*labels, *how).set(1)
         metrics.plan_info.labels(*labels, *plan_labels(plan)).set(1)
         metrics.plan_throughput.labels(*labels).set(plan.throughput)
+        metrics.load_seconds.labels(*labels).set(loaded.seconds)
         metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in engines))
         metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in engines))
         metrics.engine_restarts.labels(*labels)
+        if info.replay is not None:
+            metrics.replay_agreement.labels(*labels).set(info.replay.check.agreement)
+            metrics.replay_seconds.labels(*labels).set(info.replay.seconds)
         if info.certified:
             metrics.agreement.labels(*labels).set(info.artifact.certificate.top1_agreement)
-        else:
+
+    @staticmethod
+    def _log_ready(info: ModelInfo) -> None:
+        plan, labels = info.plan, info.key
+        if not info.certified:
             log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", *labels[:2])
         log.info(
             "%s version %s is ready: %s on %s, %d engines x %d threads in batches of up to %d rows, certificate %s",
             *(*labels, info.provider, plan.engines, plan.threads, plan.batch),
             info.certificate_id[:12] or "NONE",
         )
+
+
+def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like: Sequence[Loaded]) -> Plan | None:
+    """The plan of an earlier version of the same network in one of these precisions, to be measured again in calm; None without one."""
+    precisions = {candidate.artifact.precision for candidate in candidates}
+    for other in like:
+        info = other.info
+        same = (info.manifest.network.variant, info.manifest.input) == (published.manifest.network.variant, published.manifest.input)
+        if same and info.own == published.own and info.precision in precisions:
+            reason = f"taken over from version {info.manifest.version}; to be measured in calm"
+            return replace(info.plan, reason=reason, trials=tuple(replace(trial, share=0.0) for trial in info.plan.trials))
+    return None
 
 
 def plan_labels(plan: Plan) -> tuple[str, str, str, str]:

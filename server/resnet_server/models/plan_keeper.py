@@ -37,10 +37,14 @@ async def cores_are_idle() -> bool:
 
 
 class PlanKeeper:
-    """Looks after the plans of all models, one after the other; never while one of them has something to do."""
+    """Looks after the plans of all models, one after the other; never while one of them has something to do.
+
+    `kept` may change while nobody has the `turn`, which whoever changes what is served takes, too.
+    """
 
     def __init__(self, kept: list[Kept], calm: Callable[[], Awaitable[bool]] = cores_are_idle) -> None:
-        self._kept = kept
+        self.kept = kept
+        self.turn = asyncio.Lock()
         self._calm = calm
         self._task: asyncio.Task[None] | None = None
 
@@ -52,18 +56,25 @@ class PlanKeeper:
         """Stop, also in the middle of a measurement."""
         if self._task is not None:
             self._task.cancel()
-            for kept in self._kept:
+            for kept in self.kept:
                 kept.give_up()
             await asyncio.wait((self._task,))
 
     async def _go_on(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for kept in self._kept:
-                await self.look(kept)
+            await self._look_at_all()  # a variable here would hold the last one for as long as the next pause
+
+    async def _look_at_all(self) -> None:
+        for kept in tuple(self.kept):
+            await self.look(kept)
 
     async def look(self, kept: Kept) -> bool:
         """Measure one plan again if it needs that and the machine is calm; whether it was."""
+        async with self.turn:
+            return kept in self.kept and await self._look(kept)
+
+    async def _look(self, kept: Kept) -> bool:
         model = kept.model
         if not (model.info.plan.doubtful or model.watch.looks_wrong) or not self._is_idle() or not await self._calm():
             return False
@@ -104,4 +115,4 @@ class PlanKeeper:
             log.info("%s: from now on %s: %s", model.name, how, plan.reason)
 
     def _is_idle(self) -> bool:
-        return not any(kept.model.batcher.queued_rows or kept.model.batcher.running_rows for kept in self._kept)
+        return not any(kept.model.batcher.queued_rows or kept.model.batcher.running_rows for kept in self.kept)

@@ -1,7 +1,7 @@
 """What is served: (model, version) to a model that is ready, or to the reason it is not."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -10,6 +10,7 @@ from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelU
 from resnet_server.models.served_model import ServedModel
 
 State = Literal["loading", "ready", "draining"]
+Change = Literal["LOADING", "UNLOADING"]
 CLOSED: dict[State, str] = {"loading": "the server is loading its models", "draining": "the server is shutting down"}
 PATIENCE_SECONDS = 5.0
 """Without any engine a model keeps its calls waiting for so long, since most engines are back by then; then it refuses them."""
@@ -17,15 +18,19 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Refused:
-    """A version that is not served, and why."""
+    """A version that is not served, and why; `unloaded`: because somebody wished so."""
 
     name: str
     version: str
     reason: str
+    unloaded: bool = False
 
 
 class Registry:
     """All models by name and version; `state` turns to `ready` when all are loaded and to `draining` at the end.
+
+    `generation` grows with each change of what is served. `changing` has the versions that are on their way into service or out of it,
+    with the protocol's word for that.
 
     To be changed on one event loop; `find`, `check_open` and `check_up` may be called on any thread.
     """
@@ -33,6 +38,8 @@ class Registry:
     def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
         self.ready: list[ServedModel] = []
         self.refused: list[Refused] = []
+        self.generation = 0
+        self.changing: dict[tuple[str, str], Change] = {}
         self._state: State = "loading"
         self._patience = patience
         self._known: dict[tuple[str, str, str], ServedModel] = {}
@@ -73,8 +80,37 @@ class Registry:
 
     def add(self, model: ServedModel) -> None:
         """Serve a model from now on."""
-        self.ready.append(model)
-        model.watch_engines(partial(self._engines_changed, model))
+        self.switch((model,), ())
+
+    def switch(self, added: Iterable[ServedModel], removed: Collection[ServedModel]) -> None:
+        """Serve `added` and no longer `removed`, at once: whoever asks finds either what was or what is, and nothing in between.
+
+        Whoever has found one of the removed may still queue its rows for a while.
+        """
+        new = list(added)
+        for model in removed:
+            model.watch_engines(lambda _: None)
+            if (timer := self._waiting.pop(model, None)) is not None:
+                timer.cancel()
+            self._lost.discard(model)
+        self.ready = [*(model for model in self.ready if model not in removed), *new]
+        self._known = {}  # after `ready`: who finds with the old one in hand keeps nothing
+        self.generation += 1
+        for model in new:
+            model.watch_engines(partial(self._engines_changed, model))  # which tells
+        if not new:
+            self._tell()
+
+    def let_go(self) -> None:
+        """What was removed has ended: nobody shall hold it who found it just before that."""
+        self._known = {}
+        self.generation += 1
+        self._tell()
+
+    def refuse(self, name: str, refused: Iterable[Refused]) -> None:
+        """These versions of a model are not served now, and no others of it are refused."""
+        self.refused = [*(other for other in self.refused if other.name != name), *refused]
+        self._tell()
 
     def find(self, name: str, version: str = "", precision: str = "") -> ServedModel:
         """Return the model; an empty name means the only one, an empty version the highest, an empty precision the first loaded.
@@ -83,10 +119,11 @@ class Registry:
         InvalidRequestError for a precision that is not loaded.
         """
         self.check_open()
-        known = self._known.get((name, version, precision))
+        kept = self._known
+        known = kept.get((name, version, precision))
         if known is None:
             known = self._find(name, version, precision)
-            self._known[name, version, precision] = known  # wrong names are not kept, they have no end
+            kept[name, version, precision] = known  # wrong names are not kept, they have no end
         return known
 
     def check_open(self) -> None:
@@ -118,9 +155,10 @@ class Registry:
             changed()
 
     def _find(self, name: str, version: str, precision: str) -> ServedModel:
-        if not name and len({model.name for model in self.ready}) == 1:
-            name = self.ready[0].name
-        found = [model for model in self.ready if model.name == name and version in ("", model.version)]
+        ready = self.ready
+        if not name and len({model.name for model in ready}) == 1:
+            name = ready[0].name
+        found = [model for model in ready if model.name == name and version in ("", model.version)]
         if not found:
             raise self._absence(name, version)
         highest = max(int(model.version) for model in found)
@@ -132,7 +170,8 @@ class Registry:
     def _absence(self, name: str, version: str) -> ServingError:
         for refused in self.refused:
             if refused.name == name and version in ("", refused.version):
-                return ModelUnavailableError(f"model '{name}' version {refused.version} is refused: {refused.reason}")
+                how = "unloaded" if refused.unloaded else f"refused: {refused.reason}"
+                return ModelUnavailableError(f"model '{name}' version {refused.version} is {how}")
         versions = sorted({model.version for model in self.ready if model.name == name}, key=int)
         if versions:
             return ModelNotFoundError(f"model_version: '{shown(version)}' of model '{name}' is unknown; served: {', '.join(versions)}")

@@ -1,16 +1,19 @@
 """A model repository on disk: what is published, and what is refused for which reason."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnet_proto.certificate import POLICIES
-from resnet_proto.manifest import ManifestError, check_artifact, read_labels, read_manifest
+from resnet_proto.manifest import DIGEST_FILE, MANIFEST_FILE, ManifestError, check_artifact, read_labels, read_manifest
 from resnet_proto.manifest_pb2 import Artifact, Input, Manifest
 from resnet_proto.signature import SignatureError, check_signature, check_trusted
 
 from resnet_server.errors import StartError
+from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, read_model_settings
+from resnet_server.models.versions import VersionPolicy, is_version, parse_versions
 from resnet_server.planning.planner import ModelFile
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,8 @@ class Candidate:
 class Published:
     """One version: either `candidates` (at least one) with manifest and labels, or `refusal` with the reason.
 
-    `rejected` maps a precision to the reason it is not among the candidates.
+    `rejected` maps a precision to the reason it is not among the candidates. `own` are the model's own settings; `digest` changes with
+    anything that is served: the manifest, which has the digests of all files, or those settings.
     """
 
     name: str
@@ -62,36 +66,80 @@ class Published:
     candidates: tuple[Candidate, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     refusal: str = ""
+    own: ModelSettings = NONE
+    digest: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Name and version."""
+        return self.name, self.version
 
     def files(self, candidates: Sequence[Candidate]) -> list[ModelFile]:
         """What a plan needs to know of these candidates."""
         return [candidate.file(self.manifest.input) for candidate in candidates]
 
 
-def scan(root: Path, *, models: tuple[str, ...], all_versions: bool, trust: Trust) -> list[Published]:
-    """Read the repository; raise StartError if it is not there, empty, lacks one of `models`, or `trust` demands what cannot be checked.
+def scan(root: Path, *, models: tuple[str, ...], versions: VersionPolicy, trust: Trust, may_be_empty: bool = False) -> list[Published]:
+    """Read the repository; raise StartError if it is not there, lacks one of `models`, or `trust` demands what cannot be checked.
 
-    A defect of one version refuses that version only.
+    So does an empty one, unless it `may_be_empty`. A defect of one version refuses that version only.
     """
     trust.check()
     if not root.is_dir():
         raise StartError(f"repository: {root} is not a folder; `resnet-export publish` makes one")
-    folders = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")}
+    folders = model_folders(root)
     if missing := [name for name in models if name not in folders]:
         raise StartError(f"models: {', '.join(missing)} not in {root}; it holds {', '.join(folders) or 'nothing'}")
     chosen = [folders[name] for name in models] if models else list(folders.values())
-    published = []
-    for folder in chosen:
-        versions = sorted((v for v in folder.iterdir() if v.is_dir() and is_version(v.name)), key=lambda v: int(v.name))
-        published += [read_version(version, trust) for version in (versions if all_versions else versions[-1:])]
-    if not published:
+    published = [version for folder in chosen for version in read_model(folder, versions, trust)]
+    if not published and not may_be_empty:
         raise StartError(f"repository: {root} holds no published version; `resnet-export publish` makes one")
     return published
 
 
-def is_version(name: str) -> bool:
-    """A positive decimal number without leading zeros."""
-    return name.isascii() and name.isdecimal() and not name.startswith("0")
+def model_folders(root: Path) -> dict[str, Path]:
+    """Of every model by its name; raises OSError where the repository cannot be read."""
+    return {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")}
+
+
+def read_model(folder: Path, versions: VersionPolicy, trust: Trust, asked: VersionPolicy | None = None) -> list[Published]:
+    """The versions of a model that serve: those `asked` for, else those of its `serving.toml`, else of the policy for all models.
+
+    All are refused where `serving.toml` is wrong.
+    """
+    chosen, own, refusal = choose_versions(folder, versions, asked)
+    if refusal:
+        return [Published(folder.name, path.name, path, Manifest(), refusal=refusal, digest=digest_of(path, own)) for path in chosen]
+    return [replace(read_version(path, trust), own=own, digest=digest_of(path, own)) for path in chosen]
+
+
+def digests(folder: Path, versions: VersionPolicy) -> dict[str, str]:
+    """Of the versions that `read_model` would read, without reading more than their manifests."""
+    chosen, own, _ = choose_versions(folder, versions)
+    return {path.name: digest_of(path, own) for path in chosen}
+
+
+def choose_versions(folder: Path, versions: VersionPolicy, asked: VersionPolicy | None = None) -> tuple[list[Path], ModelSettings, str]:
+    """The folders of the versions to serve, the model's own settings, and what is wrong with these."""
+    there = [path.name for path in folder.iterdir() if path.is_dir() and is_version(path.name)]
+    own, refusal = NONE, ""
+    try:
+        own = read_model_settings(folder)
+    except ModelSettingsError as error:
+        own, refusal = ModelSettings(digest=str(error)), str(error)
+    its = asked or (parse_versions(own.versions) if own.versions else None)
+    if its is None:  # a policy for all models: numbers mean those that a model has
+        return [folder / version for version in versions.choose(there) if version in there], own, refusal
+    return [folder / version for version in its.choose(there)], own, refusal
+
+
+def digest_of(version: Path, own: ModelSettings) -> str:
+    """See `Published`."""
+    try:
+        manifest = b"".join((version / name).read_bytes() for name in (MANIFEST_FILE, DIGEST_FILE))
+    except OSError as error:
+        manifest = str(error.strerror).encode()
+    return hashlib.sha256(manifest + own.digest.encode()).hexdigest()
 
 
 def read_version(folder: Path, trust: Trust) -> Published:

@@ -1,7 +1,8 @@
 """A model that is ready: what is known of it, and the batcher in front of its engines, wired to the metrics."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -17,6 +18,7 @@ from resnet_server.batching.tally import Tally
 from resnet_server.batching.waiter import Answer
 from resnet_server.engines.api import CPU_PROVIDER, Engine, Images
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.model_settings import NONE, ModelSettings
 from resnet_server.planning.plan import Plan
 from resnet_server.planning.plan_watch import PlanWatch
 from resnet_server.processes.clock import LoopClock
@@ -46,6 +48,7 @@ class ModelInfo:
     certified: bool
     replay: Replay | None
     plan: Plan
+    own: ModelSettings = NONE
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -94,6 +97,8 @@ class ServedModel:
         self.manifest, self.labels = info.manifest, info.labels
         self.properties = info.properties()
         self._on_engines: Callable[[int], None] = lambda _: None
+        self._users = 0
+        self._unused = asyncio.Event()
 
     @property
     def engines_up(self) -> int:
@@ -108,6 +113,31 @@ class ServedModel:
     async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
         """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""
         return await self.batcher.submit(rows, deadline, priority)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a call on the event loop prepares rows for it, it is not shut."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def retire(self, seconds: float) -> None:
+        """It is gone: answer those who found it before, within `seconds`, and end."""
+        try:
+            await asyncio.sleep(LET_GO_SECONDS)
+            async with asyncio.timeout(seconds):
+                while self._users:
+                    self._unused.clear()
+                    await self._unused.wait()
+                await self.batcher.drain()
+        except TimeoutError:
+            pass
+        finally:
+            await self.batcher.close()
 
     def replan(self, plan: Plan) -> None:
         """Take the figures of another measurement of the same plan."""
@@ -128,7 +158,7 @@ class ServedModel:
 
 def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, metrics: Metrics, tally: Tally | None = None) -> ServedModel:
     """Put a batcher in front of warm engines; `tally` is what front ends of the same engines count in common."""
-    plan = info.plan
+    plan, settings = info.plan, info.own.applied(settings)
     grain = plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
     limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain, settings.frontends or 1)
     cost, watch = CostModel(plan.fixed, plan.per_row, bool(plan.wide_threads)), PlanWatch(plan.fixed, plan.per_row)

@@ -151,7 +151,8 @@ def layouts(cores: int, engines: int | None, threads: int | None) -> Iterator[tu
 
 
 def main() -> None:
-    """Run the task on stdin; argument: the descriptor for the result."""
+    """Run the task on stdin; arguments: the descriptor for the result, and how nice to be to other processes."""
+    os.nice(int(sys.argv[2]))
     values: dict[str, Any] = json.load(sys.stdin)
     found = Bench(Task(**values)).run()
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as result:

@@ -48,10 +48,14 @@ class Planned:
 
 
 class Planner:
-    """Measures plans on one device, and keeps them; `fresh`: measures even where one is kept."""
+    """Measures plans on one device, and keeps them; `fresh`: measures even where one is kept.
 
-    def __init__(self, settings: Settings, device: Device, fresh: bool = False) -> None:
+    With a `niceness` (0 to 19, as `nice` has it) it measures in the time that others leave.
+    """
+
+    def __init__(self, settings: Settings, device: Device, fresh: bool = False, niceness: int = 0) -> None:
         self._settings = settings
+        self._niceness = niceness
         self._fresh = fresh
         self._device = device
         self._running: subprocess.Popen[str] | None = None
@@ -64,11 +68,12 @@ class Planner:
 
     def plan(self, files: Sequence[ModelFile]) -> Planned:
         """Return the best plan over the files of one version; raise EngineError if none of them opens."""
-        key = self._key(files)
-        plan = self._cache.load(key) if self._cache and not self._fresh else None
-        if plan is not None:
-            return Planned(plan, {}, cached=True)
-        return self.measure(files)
+        return self.kept(files) or self.measure(files)
+
+    def kept(self, files: Sequence[ModelFile]) -> Planned | None:
+        """The plan that was measured before, if there is one."""
+        plan = self._cache.load(self._key(files)) if self._cache and not self._fresh else None
+        return None if plan is None else Planned(plan, {}, cached=True)
 
     def measure(self, files: Sequence[ModelFile]) -> Planned:
         """Measure a plan whatever is kept; a doubtful one is not kept, nor does it replace one that is."""
@@ -103,7 +108,7 @@ class Planner:
     def _run(self, result: int, given: str) -> tuple[int, str]:
         """Exit status and what was said by a process that writes to `result`, and that `give_up` ends."""
         seconds = self._settings.plan_seconds + GRACE_SECONDS
-        command = [sys.executable, "-P", "-m", "resnet_server.planning.measure", str(result)]
+        command = [sys.executable, "-P", "-m", "resnet_server.planning.measure", str(result), str(self._niceness)]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, pass_fds=(result,)) as process:
             self._running = process

@@ -67,7 +67,7 @@ class Server:
         await self.model.swap(self.assemble(plan))
 
     async def look(self) -> bool:
-        return await self.keeper.look(self.keeper._kept[0])
+        return await self.keeper.look(self.keeper.kept[0])
 
 
 @pytest.fixture(autouse=True)

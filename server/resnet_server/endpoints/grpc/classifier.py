@@ -8,7 +8,7 @@ import numpy as np
 from resnet_proto import classifier_pb2 as pb
 
 from resnet_server.batching.waiter import Answer
-from resnet_server.endpoints.classify_message import read_classify
+from resnet_server.endpoints.classify_message import ClassifyMessage, read_classify
 from resnet_server.endpoints.decoding.pool import DecoderPool
 from resnet_server.endpoints.error_status import Border, CallRecord, Context
 from resnet_server.endpoints.grpc.door import RETRY_SECONDS, Door
@@ -48,9 +48,14 @@ class ClassifierService:
     async def _classify(self, message: bytes, call: CallRecord, context: Context) -> bytes:
         deadline = self._border.deadline(context)
         found = read_classify(message)
-        request, count = found.request, len(found.images)
+        request = found.request
         model = self._registry.find(request.model_name, request.model_version, request.precision)
         call.model, call.version = model.name, model.version
+        with model.in_use():
+            return await self._decode_and_infer(found, model, deadline)
+
+    async def _decode_and_infer(self, found: ClassifyMessage, model: ServedModel, deadline: float | None) -> bytes:
+        request, count = found.request, len(found.images)
         self._registry.check_up(model)
         top_k = self._check(count, request.top_k, model)
         self.door.take_rows(context, count)

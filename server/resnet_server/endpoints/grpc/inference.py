@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's GRPCInferenceService: the core, and the repository index."""
+"""The Open Inference Protocol's GRPCInferenceService: the core."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,7 +11,6 @@ from resnet_server.endpoints.grpc.methods import add_service, behaviour_of
 from resnet_server.endpoints.grpc.model_infer import ModelInfer
 from resnet_server.endpoints.grpc.stream_infer import StreamInferService
 from resnet_server.endpoints.tensors import DATATYPE
-from resnet_server.errors import ModelNotFoundError, shown
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
 from resnet_server.transport.api import Transport
@@ -30,7 +29,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 
 class InferenceService:
-    """Liveness, readiness, metadata and the index, beside `ModelInfer`; the messages are described in `open_inference.proto`.
+    """Liveness, readiness and metadata, beside `ModelInfer`; the messages are described in `open_inference.proto`.
 
     `extensions` have the other methods.
     """
@@ -77,18 +76,6 @@ class InferenceService:
             call.model, call.version = model.name, model.version
             return self._metadata(model)
         raise AssertionError("unreachable: the border aborts")
-
-    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
-        """Every version found in the repository with its state."""
-        async with self._border.call("RepositoryIndex", context):
-            if request.repository_name:
-                raise ModelNotFoundError(f"repository_name: '{shown(request.repository_name)}' is unknown; expected it empty")
-        response = pb.RepositoryIndexResponse()
-        for name, version in dict.fromkeys((model.name, model.version) for model in self._registry.ready):
-            response.models.add(name=name, version=version, state="READY")
-        for refused in [] if request.ready else self._registry.refused:
-            response.models.add(name=refused.name, version=refused.version, state="UNAVAILABLE", reason=refused.reason)
-        return response
 
     def _names(self) -> list[str]:
         return sorted({*EXTENSIONS, *(name for extension in self._extensions for name in extension.names)})

@@ -22,13 +22,14 @@ MOST_GLIMPSED = 4096
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found out about a request, but for its images; `shape` is theirs."""
+    """What was found out about a request, but for its images; `shape` is theirs. It holds for one `generation` of the registry."""
 
     model: ServedModel
     parameters: Parameters
     identity: str
     top_k: int
     shape: tuple[int, ...]
+    generation: int = 0
 
 
 class KnownRequests:
@@ -42,12 +43,17 @@ class KnownRequests:
         self._glimpsed: set[int] = set()
         self.held_bytes = 0
 
-    def recognise(self, message: bytes) -> tuple[Checked, Images] | None:
+    def recognise(self, message: bytes, generation: int = 0) -> tuple[Checked, Images] | None:
         """What is known of a message, and its images without a copy; None if it has to be parsed."""
         for head, checked in self._heads.get(len(message), ()):
-            if message.startswith(head):
+            if checked.generation == generation and message.startswith(head):
                 return checked, np.frombuffer(message, np.uint8, offset=len(head)).reshape(checked.shape)
         return None
+
+    def forget(self) -> None:
+        """Hold nothing of what was: other models are served now."""
+        self._heads = {}
+        self.held_bytes = 0
 
     def remember(self, found: InferMessage, checked: Checked) -> None:
         """Know the next message like this one; not those with an id of their own, which do not come again."""

@@ -11,13 +11,14 @@ from resnet_server.endpoints.error_status import Border, Context
 from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
+from resnet_server.models.versions import parse_versions
 
 MICROSECONDS = 1e6
 BACKEND = "onnxruntime"
 
 
 class ModelConfigService:
-    """Answers from the manifest, the plan and the batcher's limits; `versions`: which ones are served, `latest` or `all`."""
+    """Answers from the manifest, the plan and the batcher's limits; `versions`: the server's policy."""
 
     names = ("model_configuration",)
 
@@ -41,7 +42,7 @@ class ModelConfigService:
             name=model.name,
             platform=info.platform,
             backend=BACKEND,
-            version_policy=self._policy(),
+            version_policy=policy(info.own.versions or self._versions),
             max_batch_size=model.batcher.limits.max_request,
             default_model_filename=info.artifact.file,
             dynamic_batching=batching(model),
@@ -55,10 +56,15 @@ class ModelConfigService:
             config.parameters[key].string_value = value
         return config
 
-    def _policy(self) -> pb.ModelVersionPolicy:
-        if self._versions == "all":
-            return pb.ModelVersionPolicy(all=pb.ModelVersionPolicy.All())
-        return pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1))
+
+def policy(versions: str) -> pb.ModelVersionPolicy:
+    """The policy that chose what is served."""
+    chosen = parse_versions(versions)
+    if chosen.latest:
+        return pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=chosen.latest))
+    if chosen.named:
+        return pb.ModelVersionPolicy(specific=pb.ModelVersionPolicy.Specific(versions=map(int, chosen.named)))
+    return pb.ModelVersionPolicy(all=pb.ModelVersionPolicy.All())
 
 
 def batching(model: ServedModel) -> pb.ModelDynamicBatching:

@@ -26,6 +26,8 @@ class ModelInfer:
         self._door = door
         self._encoder = lru_cache(AnswerEncoder)
         self._known_requests = KnownRequests()
+        self._generation = self._registry.generation
+        self._registry.watch(self._look)
 
     def __call__(self, message: bytes, call: DirectCall) -> None:
         """Begin one inference; whatever goes wrong is answered."""
@@ -42,20 +44,28 @@ class ModelInfer:
             self._door.held.give_back(entered)
             call.refuse(*self._border.refusal(record, error))
 
+    def _look(self) -> None:
+        """Hold no model that is no longer served, nor a version that is no longer the one meant."""
+        if self._generation != self._registry.generation:
+            self._generation = self._registry.generation
+            self._encoder.cache_clear()
+            self._known_requests.forget()
+
     def _understand(self, message: bytes, record: CallRecord) -> tuple[Checked, Images]:
-        checked, rows = self._known_requests.recognise(message) or self._read(message, record)
+        checked, rows = self._known_requests.recognise(message, self._registry.generation) or self._read(message, record)
         record.model, record.version = checked.model.name, checked.model.version
         self._registry.check_up(checked.model)
         return checked, rows
 
     def _read(self, message: bytes, record: CallRecord) -> tuple[Checked, Images]:
+        generation = self._registry.generation  # before the model is looked up
         found = read_message(message)
         parameters = read_parameters(found.request)
         model = self._registry.find(found.request.model_name, found.request.model_version, parameters.precision)
         record.model, record.version = model.name, model.version
         rows = decode_rows(found, model.manifest, model.batcher.limits.max_request)
         top_k = check_outputs(found.request, model.manifest, len(rows))
-        checked = Checked(model, parameters, found.request.id, top_k, rows.shape)
+        checked = Checked(model, parameters, found.request.id, top_k, rows.shape, generation)
         self._known_requests.remember(found, checked)
         return checked, rows
 

@@ -18,6 +18,7 @@ from resnet_server.endpoints.grpc.inference import InferenceService
 from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.grpc.model_config import ModelConfigService
 from resnet_server.endpoints.grpc.reflection import ReflectionService
+from resnet_server.endpoints.grpc.repository import RepositoryService
 from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
@@ -32,6 +33,7 @@ from resnet_server.endpoints.security.guard import Guard
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.model_control import ModelControl
 from resnet_server.models.registry import Registry
 from resnet_server.settings import Settings
 from resnet_server.transport.api import Transport
@@ -49,9 +51,18 @@ class Listener:
     From `start` on it answers, health and liveness foremost: until `open`, calls that compute are told that models are loading.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, metrics: Metrics, shared_port: bool = False, sharers: int = 1) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        metrics: Metrics,
+        control: ModelControl | None = None,
+        shared_port: bool = False,
+        sharers: int = 1,
+    ) -> None:
         self._registry = registry
         self._metrics = metrics
+        self._expected: set[tuple[str, str]] = set()
         self._border = Border(metrics, time.monotonic)
         limit = settings.max_message_bytes
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
@@ -68,7 +79,7 @@ class Listener:
         self._decoders = DecoderPool(max(1, available_cores() // sharers), settings.max_image_pixels, images)
         self._reflection = ReflectionService((*SERVICES, health.SERVICE.full_name))
         self._certificates = certificates_of(settings, metrics.count_reading("tls"))
-        self._add_services(settings, transport)
+        self._add_services(settings, transport, control)
         self.port = self._bind(settings)
         self._http = self._bind_http(settings, shared_port)
         self.http_port = 0 if self._http is None else self._http.port
@@ -92,10 +103,11 @@ class Listener:
         guarded = GuardedApplication(application(self._routes), self._routes, self._guard)
         return HttpServer(guarded, bare(settings.host), settings.http_port, shared_port, tls)
 
-    def _add_services(self, settings: Settings, transport: Transport) -> None:
+    def _add_services(self, settings: Settings, transport: Transport, control: ModelControl | None) -> None:
         extensions = (
             ModelConfigService(self._registry, self._border, settings.versions),
             StatisticsService(self._registry, self._border, self._metrics),
+            RepositoryService(self._registry, self._border, control),
         )
         inferences = InferenceService(self._registry, self._border, self._door, package_version("resnet-serving"), extensions)
         inferences.add_to(transport)
@@ -126,9 +138,13 @@ class Listener:
     def open(self) -> None:
         """Let calls compute: every model in the registry is warm by now."""
         self._border.expect("", "")
-        for model in self._registry.ready:
-            self._border.expect(model.name, model.version)
+        self._registry.watch(self._expect_all)
         self._registry.state = "ready"
+
+    def _expect_all(self) -> None:
+        for key in {(model.name, model.version) for model in self._registry.ready} - self._expected:
+            self._expected.add(key)
+            self._border.expect(*key)
 
     async def close(self, seconds: float) -> None:
         """NOT_SERVING first, so that balancers look elsewhere; then refuse new calls, finish the running ones, and drain the models.

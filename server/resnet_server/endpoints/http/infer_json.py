@@ -42,7 +42,7 @@ def orjson_text(value: object) -> str:
 def read_request(body: bytes, header_length: str | None, name: str, version: str) -> RestRequest:
     """Parse `{"inputs": [...]}`, with its tensors behind it where `header_length` says so. Raises HttpError 400."""
     length = len(body) if header_length is None else _header_length(header_length, len(body))
-    document = _parse(body[:length])
+    document = parse_object(body[:length])
     message = ModelInferRequest(model_name=name, model_version=version)
     if "id" in document:
         message.id = _text(document["id"], "id")
@@ -66,7 +66,8 @@ def raw_request(body: bytes, name: str, version: str, input_name: str, shape: tu
     return RestRequest(message, binary=True)
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> dict[str, Any]:
+    """A JSON object; raises HttpError 400 for anything else."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from resnet_server.endpoints.grpc.inference import InferenceService
 from resnet_server.endpoints.http.body import read_body
 from resnet_server.endpoints.http.calls import HttpContext, HttpError, as_context, call_direct, call_method
-from resnet_server.endpoints.http.infer_json import HEADER_LENGTH, RestRequest, raw_request, read_request, write_response
+from resnet_server.endpoints.http.infer_json import HEADER_LENGTH, RestRequest, bad, parse_object, raw_request, read_request, write_response
 from resnet_server.models.registry import Registry
 
 MOST_CONTROL_BYTES = 1 << 16
@@ -116,14 +116,35 @@ class RestInference:
 
     async def _index(self, request: Request) -> Response:
         body = await read_body(request, MOST_CONTROL_BYTES, lambda _: None)
-        ready = b'"ready":true' in b"".join(body.split())
+        ready = parse_object(body).get("ready", False) if body else False
+        if not isinstance(ready, bool):
+            raise bad("ready", ready, "true or false")
         answer = await self._call(request, "RepositoryIndex", pb.RepositoryIndexRequest(ready=ready))
         return JSONResponse([plain(model) for model in answer.models])
 
     def _control(self, make: type[Message], verb: str) -> Endpoint:
         async def answer(request: Request) -> Response:
-            await read_body(request, MOST_CONTROL_BYTES, lambda _: None)
-            await self._call(request, f"RepositoryModel{verb}", make(model_name=request.path_params["name"]))
+            body = await read_body(request, MOST_CONTROL_BYTES, lambda _: None)
+            message = make(model_name=request.path_params["name"])
+            _set_parameters(message, body)
+            await self._call(request, f"RepositoryModel{verb}", message)
             return JSONResponse({})
 
         return answer
+
+
+def _set_parameters(message: Any, body: bytes) -> None:
+    """`{"parameters": {...}}`, if there is a body; raises HttpError 400."""
+    given = parse_object(body).get("parameters") if body else None
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise bad("parameters", given, "an object")
+    for name, value in given.items():
+        parameter = message.parameters[name]
+        if isinstance(value, bool):
+            parameter.bool_param = value
+        elif isinstance(value, str):
+            parameter.string_param = value
+        else:
+            raise bad(f"parameters.{name[:100]}", value, "a string, true or false")

@@ -1,0 +1,293 @@
+"""Models that change while they serve: versions are loaded beside those in service, take over at once, and what goes is drained."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_server.engines.api import CPU_PROVIDER
+from resnet_server.errors import ModelNotFoundError, ModelRefusedError, QueueFullError, ServingError, StartError, shown
+from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.loader import Loaded, Loader
+from resnet_server.models.plan_keeper import Kept, PlanKeeper
+from resnet_server.models.registry import Refused, Registry
+from resnet_server.models.repository import Published, Trust, digests, model_folders, read_model
+from resnet_server.models.served_model import ServedModel, assemble
+from resnet_server.models.versions import VersionPolicy, parse_versions
+from resnet_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 16
+"""Callers whose loads and unloads wait for each other: these are done one after the other."""
+RETRY_SECONDS = 5.0
+Digests = dict[str, dict[str, str]]
+"""Of the repository's versions, by model and version."""
+Work = Coroutine[Any, Any, None]
+Refuse = Callable[[Published, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A version in one precision, in service; `kept` is how its plan is looked after, if it is."""
+
+    loaded: Loaded
+    model: ServedModel
+    kept: Kept | None
+
+
+@dataclass(frozen=True, eq=False)
+class InService:
+    """A version in all its precisions."""
+
+    published: Published
+    parts: tuple[Part, ...]
+
+    @property
+    def models(self) -> list[ServedModel]:
+        """What callers find."""
+        return [part.model for part in self.parts]
+
+
+async def load_all(found: Sequence[Published], loader: Loader, refuse: Refuse) -> AsyncIterator[tuple[Published, list[Loaded]]]:
+    """Load before anybody is served; whatever one version comes up with, the others serve. Raises StartError."""
+    for published in found:
+        try:
+            loaded = await load_one(published, loader)
+        except ModelRefusedError as error:
+            refuse(published, str(error))
+        else:
+            yield published, loaded
+
+
+async def load_one(published: Published, loader: Loader, like: Sequence[Loaded] | None = None) -> list[Loaded]:
+    """Load a version; raises StartError, and ModelRefusedError with the reason whatever keeps it from serving."""
+    try:
+        if published.refusal:
+            raise ServingError(published.refusal)
+        return await loader.load(published, like)
+    except StartError:
+        raise
+    except ServingError as error:
+        raise ModelRefusedError(str(error)) from None
+    except Exception as error:
+        log.exception("%s version %s cannot be loaded", published.name, published.version)
+        raise ModelRefusedError(f"{type(error).__name__}: {error}") from None
+
+
+class ModelControl:
+    """Owns what is in service in this process. All of it happens on one event loop, one change after the other.
+
+    As `--model-control` says: with `explicit`, `load` and `unload` do what callers ask; with `poll`, changes of the repository are
+    taken in; with `none`, what is loaded at the start stays.
+    """
+
+    def __init__(self, settings: Settings, loader: Loader, registry: Registry, metrics: Metrics) -> None:
+        self._settings = settings
+        self._loader = loader
+        self._registry = registry
+        self._metrics = metrics
+        self._trust = Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature)
+        self._versions = parse_versions(settings.versions)
+        self._serving: dict[tuple[str, str], InService] = {}
+        self._keeper = PlanKeeper([])
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._seen: Digests = {}
+
+    def start(self, loaded: Sequence[tuple[Published, list[Loaded]]], found: Sequence[Published]) -> None:
+        """Serve what was loaded; `found`: all that was to be."""
+        self._switch([self._assemble(*one) for one in loaded], [])
+        for published in found:
+            self._seen.setdefault(published.name, {})[published.version] = published.digest
+        self._keeper.start()
+        if self._settings.model_control == "poll":
+            self._begin(self._poll())
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether callers may load and unload."""
+        return self._settings.model_control == "explicit"
+
+    async def load(self, name: str, versions: VersionPolicy | None = None) -> None:
+        """Have the `versions` that are asked for in service, as they are now on disk; without, those of its own or the server's policy.
+
+        Returns when they serve and what they replace is drained. Raises ModelNotFoundError for what is not in the repository, and
+        ModelRefusedError where a version cannot serve: then those before stay. Goes on if the caller leaves.
+        """
+        await self._in_turn(self._load(name, versions))
+
+    async def unload(self, name: str) -> None:
+        """Take all versions of the model out of service; returns when what they had taken in is answered. Raises ModelNotFoundError."""
+        await self._in_turn(self._unload(name))
+
+    async def stop(self) -> None:
+        """Change nothing any more; what serves goes on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._keeper.close()
+
+    async def close(self) -> None:
+        """End all engines; what still runs is not waited for."""
+        for task in self._retiring:
+            task.cancel()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+        await asyncio.gather(*(part.loaded.close() for version in self._serving.values() for part in version.parts))
+
+    def _begin(self, work: Work) -> "asyncio.Task[None]":
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _in_turn(self, work: Work) -> None:
+        if len(self._tasks) >= MOST_WAITING:
+            work.close()
+            raise QueueFullError(f"{len(self._tasks)} loads and unloads wait already; try again later", RETRY_SECONDS)
+        await asyncio.shield(self._begin(work))
+
+    async def _load(self, name: str, versions: VersionPolicy | None) -> None:
+        async with self._keeper.turn:
+            found = await asyncio.to_thread(self._read, name, versions)
+            refused = await self._take_in(name, found)
+        if refused:
+            self._raise_refused(name, refused)
+
+    async def _unload(self, name: str, forget: bool = False) -> None:
+        async with self._keeper.turn:
+            versions = self._of(name)
+            if not versions and name not in {refused.name for refused in self._registry.refused}:
+                known = ", ".join(sorted({model.name for model in self._registry.ready})) or "none"
+                raise ModelNotFoundError(f"model_name: '{shown(name)}' is unknown; served: {known}")
+            unloaded = [Refused(*one.published.key, "unloaded", unloaded=True) for one in versions]
+            await self._replace(name, [], versions, [] if forget else unloaded)
+
+    def _read(self, name: str, asked: VersionPolicy | None) -> list[Published]:
+        folders = model_folders(self._settings.repository)
+        if name not in folders:  # names are compared, never joined to a path
+            raise ModelNotFoundError(f"model_name: '{shown(name)}' is not in the repository; it holds {', '.join(folders) or 'nothing'}")
+        found = read_model(folders[name], self._versions, self._trust, asked)
+        if not found:
+            raise ModelNotFoundError(f"model_name: '{name}' has no published version")
+        return found
+
+    async def _take_in(self, name: str, found: Sequence[Published]) -> list[Refused]:
+        """Load what is new of `found`, put it in service, and take out what is not in `found`, unless something was refused."""
+        before = self._of(name)
+        unchanged = {one.published.key for one in before if one.published.digest in {published.digest for published in found}}
+        fresh: list[tuple[Published, list[Loaded]]] = []
+        refused: list[Refused] = []
+        try:
+            for published in found:
+                if published.key not in unchanged:
+                    await self._load_beside(published, fresh, refused)
+        except BaseException:
+            await asyncio.gather(*(loaded.close() for _, parts in fresh for loaded in parts))
+            raise
+        renewed, chosen = {published.key for published, _ in fresh}, {published.key for published in found}
+        out = [one for one in before if one.published.key in renewed or (not refused and one.published.key not in chosen)]
+        await self._replace(name, fresh, out, refused)
+        return refused
+
+    async def _load_beside(self, published: Published, fresh: list[tuple[Published, list[Loaded]]], refused: list[Refused]) -> None:
+        self._registry.changing[published.key] = "LOADING"
+        try:
+            like = [part.loaded for one in self._of(published.name) for part in one.parts]
+            fresh.append((published, await load_one(published, self._loader, like)))
+        except ModelRefusedError as error:
+            log.error("%s version %s is refused: %s", *published.key, error)
+            refused.append(Refused(*published.key, str(error)))
+        finally:
+            del self._registry.changing[published.key]
+
+    async def _replace(
+        self, name: str, fresh: Sequence[tuple[Published, list[Loaded]]], out: Sequence[InService], refused: Sequence[Refused]
+    ) -> None:
+        for old in (one for one in self._registry.refused if one.name == name and not one.unloaded):
+            self._metrics.model_refused.remove(old.name, old.version)
+        for new in (one for one in refused if not one.unloaded):
+            self._metrics.model_refused.labels(new.name, new.version).set(1)
+        self._registry.refuse(name, refused)
+        self._switch([self._assemble(*one) for one in fresh], out)
+        if out:
+            retiring = asyncio.ensure_future(self._retire(out))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            await asyncio.shield(retiring)
+
+    def _assemble(self, published: Published, loaded: Sequence[Loaded]) -> InService:
+        return InService(published, tuple(self._assemble_part(one) for one in loaded))
+
+    def _assemble_part(self, loaded: Loaded) -> Part:
+        self._metrics.forget(*loaded.info.key)  # of another version of that number
+        model = assemble(loaded.info, loaded.engines, self._settings, self._metrics)
+        self._loader.describe(loaded)
+        looked_after = loaded.info.provider == CPU_PROVIDER  # a GPU is not shared with whatever else runs on the host
+        return Part(loaded, model, self._loader.keep(loaded, model) if looked_after else None)
+
+    def _switch(self, fresh: Sequence[InService], out: Sequence[InService]) -> None:
+        for one in out:
+            del self._serving[one.published.key]
+        for one in fresh:
+            self._serving[one.published.key] = one
+        self._registry.switch([m for one in fresh for m in one.models], [m for one in out for m in one.models])
+        self._keeper.kept[:] = [part.kept for one in self._serving.values() for part in one.parts if part.kept is not None]
+        for one in fresh:
+            log.info("%s version %s is in service", *one.published.key)
+
+    async def _retire(self, out: Sequence[InService]) -> None:
+        """Answer what these have taken in, and end their engines."""
+        keys = {one.published.key for one in out} - self._serving.keys()
+        self._registry.changing.update(dict.fromkeys(keys, "UNLOADING"))
+        parts = [part for one in out for part in one.parts]
+        try:
+            await asyncio.gather(*(part.model.retire(self._settings.drain_seconds) for part in parts))
+        finally:
+            await asyncio.gather(*(part.loaded.close() for part in parts))
+            for key in keys:
+                self._registry.changing.pop(key, None)
+            for part in parts:
+                if part.loaded.info.key[:2] not in self._serving:
+                    self._metrics.forget(*part.loaded.info.key)
+            self._registry.let_go()
+            log.info("out of service: %s", ", ".join(f"{one.published.name} version {one.published.version}" for one in out))
+
+    def _of(self, name: str) -> list[InService]:
+        return [one for key, one in self._serving.items() if key[0] == name]
+
+    def _raise_refused(self, name: str, refused: Sequence[Refused]) -> None:
+        serving = ", ".join(sorted((one.published.version for one in self._of(name)), key=int))
+        stays = f"in service: version {serving}" if serving else "no version is in service"
+        reasons = "; ".join(f"version {one.version} is refused: {one.reason}" for one in refused)
+        raise ModelRefusedError(f"model '{name}' {reasons}; {stays}")
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            try:
+                await self.look()
+            except OSError as error:
+                log.error("repository: %s cannot be read: %s", self._settings.repository, error.strerror)
+
+    async def look(self) -> None:
+        """Take in what has changed in the repository since the last look; what is refused is not tried again before it changes."""
+        now = await asyncio.to_thread(self._look)
+        for name in [*now, *(name for name in self._seen if name not in now)]:
+            if now.get(name, {}) == self._seen.get(name, {}):
+                continue
+            self._seen[name] = now.get(name, {})
+            try:
+                await (self._load(name, None) if self._seen[name] else self._unload(name, forget=True))
+            except ServingError as error:
+                log.error("%s", error)
+        self._seen = now
+
+    def _look(self) -> Digests:
+        folders = model_folders(self._settings.repository)
+        names = self._settings.models or tuple(folders)
+        return {name: digests(folders[name], self._versions) for name in names if name in folders}

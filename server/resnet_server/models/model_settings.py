@@ -1,0 +1,120 @@
+"""`serving.toml` in a model's folder: what of the server's settings this model has otherwise."""
+
+import hashlib
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_proto.manifest import PRECISIONS
+
+from resnet_server.errors import ServingError
+from resnet_server.models.versions import parse_versions
+from resnet_server.settings import Settings, parse_duration
+
+FILE = "serving.toml"
+MOST_BYTES = 1 << 16
+
+
+class ModelSettingsError(ServingError):
+    """A `serving.toml` that says something else than it can; the text names the key, the value and what was expected."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A model's own values of the options of the same names, None where it has the server's. `digest` is the file's, empty without one."""
+
+    digest: str = ""
+    precision: str | None = None
+    versions: str | None = None
+    engines: int | None = None
+    threads: int | None = None
+    max_batch: int | None = None
+    latency_target: float | None = None
+    max_queue_rows: int | None = None
+    max_delay: float | None = None
+
+    def applied(self, settings: Settings) -> Settings:
+        """The server's settings as this model has them."""
+        own = {name: value for name in map(attribute, READERS) if (value := getattr(self, name)) is not None}
+        return replace(settings, **own)
+
+
+NONE = ModelSettings()
+"""All is as the server has it."""
+
+
+def attribute(key: str) -> str:
+    """A key of the file as an attribute of the settings."""
+    return key.replace("-", "_")
+
+
+def read_model_settings(folder: Path) -> ModelSettings:
+    """Read the file of a model's folder; without one, nothing is otherwise. Raises ModelSettingsError."""
+    try:
+        data = (folder / FILE).read_bytes()
+    except FileNotFoundError:
+        return NONE
+    except OSError as error:
+        raise ModelSettingsError(f"{FILE}: cannot be read: {error.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise ModelSettingsError(f"{FILE}: {len(data)} bytes; expected at most {MOST_BYTES}")
+    try:
+        document = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ModelSettingsError(f"{FILE}: is no TOML: {error}") from None
+    return ModelSettings(hashlib.sha256(data).hexdigest(), **{attribute(key): _read(key, value) for key, value in document.items()})
+
+
+def _read(key: str, value: object) -> Any:
+    if key not in READERS:
+        raise ModelSettingsError(f"{FILE}: {key[:100]}: is unknown; expected some of {', '.join(READERS)}")
+    try:
+        return READERS[key](value)
+    except ValueError as error:
+        raise ModelSettingsError(f"{FILE}: {key}: {error}") from None
+
+
+def _whole(most: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ValueError(f"{value!r:.100}; expected a whole number from 1 to {most}")
+        return value
+
+    return read
+
+
+def _seconds(zero: bool) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise ValueError(f"{value!r:.100}; expected a duration such as 50ms or 2s")
+        return parse_duration(str(value), zero)
+
+    return read
+
+
+def _precision(value: object) -> str:
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else []
+    if value != "auto" and not (parts and set(parts) <= set(PRECISIONS)):
+        raise ValueError(f"{value!r:.100}; expected auto, or some of {', '.join(PRECISIONS)} separated by commas")
+    return str(value)
+
+
+def _versions(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    parse_versions(text)
+    return text
+
+
+READERS: dict[str, Callable[[object], Any]] = {
+    "precision": _precision,
+    "versions": _versions,
+    "engines": _whole(1024),
+    "threads": _whole(1024),
+    "max-batch": _whole(4096),
+    "latency-target": _seconds(zero=False),
+    "max-queue-rows": _whole(1 << 24),
+    "max-delay": _seconds(zero=True),
+}
+"""By key, which is the option's name, how its value is read; ValueError for a wrong one."""

@@ -1,0 +1,119 @@
+"""`serving.toml` and version policies: what they may say, and one clear error for anything else."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from resnet_proto.manifest_pb2 import Artifact, Input, Manifest, Network
+from resnet_server.cli import main
+from resnet_server.engines.api import CPU_PROVIDER
+from resnet_server.models.loader import Loaded, Origin, plan_of_the_same
+from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, read_model_settings
+from resnet_server.models.repository import Candidate, Published
+from resnet_server.models.served_model import ModelInfo
+from resnet_server.models.versions import parse_versions
+from resnet_server.planning.plan import Trial, choose
+from resnet_server.settings import Settings
+
+WRONG = {
+    "precison = 'int8'": "precison: is unknown; expected some of precision, versions, engines, threads, max-batch",
+    "precision = 'int4'": "precision: 'int4'; expected auto, or some of fp32, fp16, int8 separated by commas",
+    "precision = 8": "precision: 8; expected auto, or some of",
+    "versions = 'newest'": "versions: 'newest'; expected latest, latest-2",
+    "versions = [1, 0]": "versions: '1,0'; expected latest",
+    "versions = []": "versions: ''; expected latest",
+    "versions = [1, 1]": "versions: '1,1'; expected latest",
+    "versions = 'latest-0'": "versions: 'latest-0'; expected latest",
+    "engines = 0": "engines: 0; expected a whole number from 1 to 1024",
+    "engines = true": "engines: True; expected a whole number from 1 to 1024",
+    "threads = '2'": "threads: '2'; expected a whole number from 1 to 1024",
+    "max-batch = 5000": "max-batch: 5000; expected a whole number from 1 to 4096",
+    "latency-target = 0": "latency-target: '0'; expected a duration such as 50ms or 2s",
+    "latency-target = '20 minutes'": "latency-target: '20 minutes'; expected a duration",
+    "max-queue-rows = -1": "max-queue-rows: -1; expected a whole number from 1 to 16777216",
+    "max-delay = nan": "max-delay: 'nan'; expected a duration",
+    "max-delay = [1]": "max-delay: [1]; expected a duration",
+    "[queue]\nrows = 1": "queue: is unknown",
+    "= 1": "is no TOML",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_line_gives_one_error_that_names_it(text: str, tmp_path: Path) -> None:
+    (tmp_path / "serving.toml").write_text(text)
+    with pytest.raises(ModelSettingsError) as error:
+        read_model_settings(tmp_path)
+    assert f"serving.toml: {WRONG[text]}" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_a_file_that_is_too_long_or_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "serving.toml").write_bytes(b"#" * 70_000)
+    with pytest.raises(ModelSettingsError, match="70000 bytes; expected at most 65536"):
+        read_model_settings(tmp_path)
+    (tmp_path / "serving.toml").write_bytes(b"\xff")
+    with pytest.raises(ModelSettingsError, match="is no TOML"):
+        read_model_settings(tmp_path)
+
+
+def test_what_is_said_overrules_the_server_and_nothing_else(tmp_path: Path) -> None:
+    assert read_model_settings(tmp_path) is NONE
+    settings = Settings(Path(), threads=3, max_batch=64)
+    assert NONE.applied(settings) == settings
+    text = "precision='int8, fp32'\nversions='latest-2'\nengines=2\nmax-batch=8\nlatency-target='20ms'\nmax-queue-rows=9\nmax-delay=0\n"
+    (tmp_path / "serving.toml").write_text(text)
+    own = read_model_settings(tmp_path)
+    given: dict[str, Any] = {"precision": "int8, fp32", "versions": "latest-2", "engines": 2, "max_batch": 8, "latency_target": 0.02}
+    assert own.applied(settings) == replace(settings, **given, max_queue_rows=9, max_delay=0.0)
+    first = own.digest
+    (tmp_path / "serving.toml").write_text(text.replace("9", "8"))
+    assert read_model_settings(tmp_path).digest not in ("", first)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("latest", ["10"]),
+        ("latest-2", ["9", "10"]),
+        ("latest-9", ["2", "9", "10"]),
+        ("all", ["2", "9", "10"]),
+        (" 9, 2", ["2", "9"]),
+        ("7", ["7"]),
+    ],
+)
+def test_a_policy_chooses_by_number_and_not_by_letters(text: str, chosen: list[str]) -> None:
+    assert parse_versions(text).choose(["10", "9", "2"]) == chosen
+
+
+@pytest.mark.parametrize("text", ["", "latest-", "latest-0", "latest-x", "all-2", "01", "1,,2", "1,1", "-1", "²", "9" * 19])
+def test_a_wrong_policy_is_refused_by_the_command_line(text: str) -> None:
+    result = CliRunner().invoke(main, ["serve", "--repository", "x", f"--versions={text}"])
+    assert result.exit_code == 2
+    assert "expected latest, latest-2 for the two highest, all, or numbers such as 1,3" in result.output
+
+
+def published(version: str, variant: str = "resnet20", own: ModelSettings = NONE, precision: str = "fp32") -> Published:
+    artifact = Artifact(precision=precision)
+    manifest = Manifest(name="net", version=version, network=Network(variant=variant), input=Input(height=32), artifacts=[artifact])
+    return Published("net", version, Path(), manifest, candidates=(Candidate(artifact, Path()),), own=own)
+
+
+def test_a_new_version_of_the_same_network_takes_its_plan_over_to_be_measured_in_calm() -> None:
+    plan = choose([Trial("fp32", 2, 1, rows, 1e-3 * rows) for rows in (1, 8)], None, 2)
+    old = published("1")
+    info = ModelInfo(old.manifest, (), "fp32", CPU_PROVIDER, True, None, plan)
+    like = [Loaded(info, [], Origin(old, old.candidates[0], None))]
+
+    def found(new: Published) -> Any:
+        return plan_of_the_same(new, new.candidates, like)
+
+    taken = found(published("2"))
+    assert (taken.layout, taken.batch, taken.fixed, taken.per_row) == (plan.layout, plan.batch, plan.fixed, plan.per_row)
+    assert not plan.doubtful
+    assert taken.doubtful  # which the plan keeper measures again, in calm
+    assert "version 1" in taken.reason
+    others = (published("2", "resnet32"), published("2", own=ModelSettings("x", engines=1)), published("2", precision="int8"))
+    assert [found(other) for other in others] == [None, None, None]
+    assert plan_of_the_same(published("2"), (), []) is None
