@@ -47,7 +47,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory, published_cache: Path) -> Path:
     """A repository with resnet20 as the command line publishes it; tests must not change it."""
-    return published(published_cache, tmp_path_factory.mktemp("published") / "repository", pretrained)
+    return published(published_cache, tmp_path_factory.mktemp("published") / "repository", pretrained, "--precision", "fp32")
 
 
 @pytest.fixture(scope="session")

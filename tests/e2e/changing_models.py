@@ -107,7 +107,7 @@ def main(repository: Path, model: str, cycles: int, callers: int) -> None:
         (own).mkdir()
         shutil.copytree(repository / model, own / model)
         add_version(own / model, "2")
-        with running_server(own, Path(folder) / "log", "--model-control", "explicit", "--versions", "1") as server:
+        with running_server(own, Path(folder) / "log", "--model-control", "explicit", "--open-admin", "--versions", "1") as server:
             held = asyncio.run(run(server.url, server.process.pid, model, cycles, callers, console))
             server.terminate()
     sys.exit(0 if held else 1)

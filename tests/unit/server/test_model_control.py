@@ -82,7 +82,7 @@ class Serving:
 
 @contextmanager
 def serving(repository: Path, plans: Path, **given: Any) -> Iterator[Serving]:
-    settings = {"model_control": "explicit", **given}
+    settings = {"model_control": "explicit", "open_admin": True, **given}
     with running_app(repository, plans, **settings) as app, tritonclient.grpc.InferenceServerClient(app.grpc_address) as client:
         yield Serving(app, repository, client)
 

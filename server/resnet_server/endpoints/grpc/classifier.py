@@ -46,15 +46,15 @@ class ClassifierService:
         raise AssertionError("unreachable: the border aborts")
 
     async def _classify(self, message: bytes, call: CallRecord, context: Context) -> bytes:
-        deadline = self._border.deadline(context)
         found = read_classify(message)
         request = found.request
         model = self._registry.find(request.model_name, request.model_version, request.precision)
         call.model, call.version = model.name, model.version
         with model.in_use():
-            return await self._decode_and_infer(found, model, deadline)
+            return await self._decode_and_infer(found, model, context)
 
-    async def _decode_and_infer(self, found: ClassifyMessage, model: ServedModel, deadline: float | None) -> bytes:
+    async def _decode_and_infer(self, found: ClassifyMessage, model: ServedModel, context: Context) -> bytes:
+        deadline = self._border.deadline(context)
         request, count = found.request, len(found.images)
         self._registry.check_up(model)
         top_k = self._check(count, request.top_k, model)
