@@ -42,7 +42,7 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def shown(spread: dict[str, float], digits: int = 0) -> str:
     """A median with half the range of its runs."""
     half = (spread["high"] - spread["low"]) / 2
-    return f"{spread['median']:,.{digits}f} ±{half:,.{digits}f}"
+    return f"{spread['median']:,.{digits}f}&nbsp;±{half:,.{digits}f}"
 
 
 def point(model: Any, kind: str) -> Any:
@@ -204,7 +204,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 def chart(ink: str, faint: str) -> str:
     """SVG of images a second by server, ours in colour."""
     rows = fastest_first()
-    most, left, wide, step = rows[0]["served"]["median"], 250, 430, 34
+    most, left, wide, step = rows[0]["served"]["median"], 290, 350, 34
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {step * len(rows) + 18}" role="img" font-family="system-ui, sans-serif" '
         f'font-size="15" fill="{ink}">',

@@ -1,20 +1,35 @@
 """A hook of mkdocs: what the site takes from the code while it is built. `make docs` calls it."""
 
-import re
+import inspect
+from collections.abc import Iterator
 from typing import Any
 
+import click
+import resnet_bench.cli
+import resnet_client.cli
+import resnet_export.cli
+import resnet_models.cli
+import resnet_server.cli
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from resnet_server.metrics.metrics import Metrics
 
-MARKER = "<!-- metrics -->"
-PICTURE = re.compile(r"<picture>.*?</picture>", re.DOTALL)
 OWN = "resnet_"
+COMMANDS: dict[str, click.Command] = {
+    "resnet-server": resnet_server.cli.main,
+    "resnet-client": resnet_client.cli.main,
+    "resnet-export": resnet_export.cli.main,
+    "resnet-bench": resnet_bench.cli.main,
+    "resnet-train": resnet_models.cli.main,
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for every page."""
-    return markdown.replace(MARKER, metrics_table())
+    for marker, make in (("<!-- metrics -->", metrics_table), ("<!-- options -->", options_page)):
+        if marker in markdown:
+            markdown = markdown.replace(marker, make())
+    return markdown
 
 
 def metrics_table() -> str:
@@ -31,3 +46,42 @@ def registered() -> list[MetricWrapperBase]:
     """The metrics of a server, from the one file that defines them."""
     metrics = Metrics(CollectorRegistry())
     return [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase) and value._name.startswith(OWN)]
+
+
+def options_page() -> str:
+    """Every command with its arguments and options."""
+    return "\n\n".join(part for name, command in COMMANDS.items() for part in described(name, command, 2))
+
+
+def described(name: str, command: click.Command, level: int) -> Iterator[str]:
+    """A heading, what the command does, how it is called, its options, and the same of its subcommands."""
+    context = click.Context(command, info_name=name)
+    yield f"{'#' * level} {name}"
+    yield escaped(inspect.cleandoc(command.help or "").replace("\b", ""))
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(context):
+            found = command.get_command(context, sub)
+            if found is not None and not found.hidden:
+                yield from described(f"{name} {sub}", found, level + 1)
+        return
+    yield f"    {name} {' '.join(command.collect_usage_pieces(context))}"
+    rows = [row for parameter in command.params if (row := option_row(parameter, context))]
+    yield "\n".join(["| option | value | | default |", "|---|---|---|---|", *rows])
+
+
+def option_row(parameter: click.Parameter, context: click.Context) -> str:
+    """One line of the table; nothing for an argument or a hidden option. A help text may end in its own `[default: ...]`."""
+    if not isinstance(parameter, click.Option) or parameter.hidden:
+        return ""
+    names = " ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    value = "" if parameter.is_flag else ", ".join(f"`{one}`" for one in parameter.make_metavar(context).strip("[]").split("|"))
+    text, _, stated = (parameter.help or "").partition("[default: ")
+    given = parameter.to_info_dict()["default"]
+    shown = "" if parameter.is_flag or given in (None, "", ()) or "Sentinel" in str(given) or callable(given) else str(given)
+    default = "required" if parameter.required else stated.rstrip("]") or shown
+    return f"| {names} | {value} | {escaped(text.strip())} | {escaped(default)} |"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown would take for markup, in a table too."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")

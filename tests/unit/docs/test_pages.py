@@ -9,26 +9,15 @@ from typing import Any
 
 import click
 import pytest
-import resnet_bench.cli
-import resnet_client.cli
-import resnet_export.cli
-import resnet_models.cli
-import resnet_server.cli
 from pages import PAGES, ROOT, Shown, anchors, commands, links
 from resnet_networks import REPOSITORY
 from resnet_proto.manifest import read_manifest
 
 import deploy.pages
 import deploy.site
+from deploy.site import COMMANDS
 
 RESULTS = ROOT / "docs" / "results"
-COMMANDS: dict[str, click.Command] = {
-    "resnet-server": resnet_server.cli.main,
-    "resnet-client": resnet_client.cli.main,
-    "resnet-export": resnet_export.cli.main,
-    "resnet-bench": resnet_bench.cli.main,
-    "resnet-train": resnet_models.cli.main,
-}
 GONE = ("limit", "overload", "soak", "handlers")  # commands of earlier trees, which pages about results of that time name
 OF_THEN = ("performance.md", "decisions/", "results/")
 SHOWN = [shown for page in PAGES for shown in commands(page)]
@@ -170,3 +159,22 @@ def test_the_site_lists_every_metric_and_the_alerts_use_no_other() -> None:
     rules = "".join(path.read_text() for path in (ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
     used = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bresnet_\w+", re.sub(r"#.*", "", rules))}
     assert used - names - {name for name in used if f":{name}" in rules} == set()
+
+
+def test_the_site_lists_every_option_with_its_default() -> None:
+    page = deploy.site.options_page()
+    assert "Sentinel" not in page
+    assert re.search(r"^\| `--max-queue-rows` \| .* \| 2048 \|$", page, re.MULTILINE)
+    for command in COMMANDS.values():
+        assert isinstance(command, click.Group)
+        for one in command.commands.values():
+            for parameter in one.params:
+                assert not isinstance(parameter, click.Option) or f"`{parameter.opts[0]}`" in page
+
+
+def test_the_reasons_of_a_refusal_are_the_servers_words() -> None:
+    table = (ROOT / "docs" / "how-to" / "refused-model.md").read_text()
+    reasons = [reason for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for reason in re.findall(r"`([^`]+)`", row)]
+    assert len(reasons) >= 10
+    code = "".join(path.read_text() for package in ("proto", "server") for path in (ROOT / package).rglob("*.py"))
+    assert [reason for reason in reasons if reason not in code] == []
