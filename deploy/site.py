@@ -1,7 +1,9 @@
 """A hook of mkdocs: what the site takes from the code while it is built. `make docs` calls it."""
 
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from resnet_server.metrics.metrics import Metrics
 
 OWN = "resnet_"
+DECISIONS = Path(__file__).parents[1] / "docs" / "decisions"
 COMMANDS: dict[str, click.Command] = {
     "resnet-server": resnet_server.cli.main,
     "resnet-client": resnet_client.cli.main,
@@ -24,12 +27,27 @@ COMMANDS: dict[str, click.Command] = {
 }
 
 
+def on_config(config: Any) -> None:
+    """Called by mkdocs first: decisions are listed by themselves, in the order of their numbers."""
+    folder = Path(config["docs_dir"]) / "decisions"
+    pages = [f"decisions/{path.name}" for path in sorted(folder.glob("[0-9]*.md"))]
+    explanation = next(part["Explanation"] for part in config["nav"] if isinstance(part, dict) and "Explanation" in part)
+    explanation.append({"Decisions": ["decisions/index.md", *pages]})
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for every page."""
-    for marker, make in (("<!-- metrics -->", metrics_table), ("<!-- options -->", options_page)):
+    for marker, make in (("<!-- metrics -->", metrics_table), ("<!-- options -->", options_page), ("<!-- decisions -->", decisions)):
         if marker in markdown:
             markdown = markdown.replace(marker, make())
     return markdown
+
+
+def decisions() -> str:
+    """A table of the pages, by their titles."""
+    found = [(path.name, path.read_text(encoding="utf-8").partition("\n")[0]) for path in sorted(DECISIONS.glob("[0-9]*.md"))]
+    titles = [(name, re.fullmatch(r"# (\d+): (.+)", title)) for name, title in found]
+    return "\n".join(["| | |", "|---|---|", *(f"| [{title[1]}]({name}) | {title[2]} |" for name, title in titles if title)])
 
 
 def metrics_table() -> str:
