@@ -124,7 +124,7 @@ def measuring(repeats: int, duration: str) -> Callable[[F], F]:
         click.option("--slo", type=Seconds(), default="50ms", help="An answer within it counts as goodput."),
         click.option("--generators", type=click.IntRange(1), default=1, help="Processes that send."),
         click.option("--niceness", type=click.IntRange(-20, 19), default=-10, help="Of the generators; below 0 needs root."),
-        click.option("--allow-disturbed", is_flag=True, help="Count runs in which other programs or the hypervisor took the cores, too."),
+        click.option("--allow-disturbed", is_flag=True, help="Also count runs in which other programs or the hypervisor took the cores."),
         click.option("--out", type=FOLDER, help="Folder for results.json, results.csv and more."),
     )
 

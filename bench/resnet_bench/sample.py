@@ -99,7 +99,7 @@ class Sample:
 
     @property
     def met(self) -> bool:
-        """True if at least 99 % of all calls were answered OK within the SLO, so that p99 is within it, too."""
+        """True if at least 99 % of all calls were answered OK within the SLO, so that p99 is within it."""
         return not self.void and self.goodput >= GOODPUT
 
     @property

@@ -29,7 +29,7 @@ AsyncArrays: TypeAlias = "Arrays | AsyncIterable[Pixels]"
 class AsyncClient:
     """As `resnet_client.Client`, for asyncio; make it inside a running event loop and use it as an async context manager.
 
-    Images may come from an async iterable, too. Files are read and arrays encoded on threads.
+    Images may also come from an async iterable. Files are read and arrays encoded on threads.
     """
 
     def __init__(

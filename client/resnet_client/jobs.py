@@ -24,7 +24,7 @@ Exchange: TypeAlias = Generator[Any, Any, T]
 BAD_IMAGE = re.compile(r"images\[(\d+)\]:? *")
 ROW_LIMIT = re.compile(r"(?:images|inputs\[0\]\.shape): \d+ (?:given|rows); expected 1 to (\d+)")
 EVERY_CALL = (AccessError, InvalidInputError, ModelNotFoundError, UnsupportedError)
-"""Errors that the next call of the job would meet, too."""
+"""Errors that every further call of the job would meet."""
 
 
 class RowLimits:

@@ -35,7 +35,7 @@ def versions(model: Path) -> list[int]:
 
 
 def used(model: Path) -> set[int]:
-    """The versions that are or ever were published: those of `.versions`, too, which survives what is removed."""
+    """The versions that are or ever were published. `.versions` keeps the numbers of those that were removed."""
     try:
         lines = (model / USED).read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError):

@@ -63,7 +63,7 @@ class Change:
 @click.command()
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
-@click.option("--all", "show_all", is_flag=True, help="Show what is within noise, too.")
+@click.option("--all", "show_all", is_flag=True, help="Also show what is within noise.")
 @click.option("--fail-on-regression", is_flag=True, help="Exit with status 1 if anything is worse.")
 @one_line_errors
 def compare(before: Path, after: Path, show_all: bool, fail_on_regression: bool) -> None:

@@ -1,4 +1,4 @@
-"""`resnet-bench load`: one load on one model of any Open Inference Protocol server; overload and soak are loads, too."""
+"""`resnet-bench load`: one load on one model of any Open Inference Protocol server; also overload and soak."""
 
 import json
 import shlex

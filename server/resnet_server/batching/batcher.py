@@ -190,7 +190,7 @@ class Batcher:
             self._queue.remove(ticket)
 
     def _drop_late(self, now: float) -> None:
-        """Answer now, and do not compute, whom even idle engines could not answer in time any more."""
+        """Answer now, without computing, the requests whose deadline even an idle engine could no longer meet."""
         if not self._queue.rows or not len(self._deadlines):
             return
         for ticket in self._queue.drop_first(lambda ticket: self._door.is_late(ticket, now)):

@@ -31,7 +31,7 @@ class Settlement:
         return True
 
     def take(self) -> Outcomes:
-        """Whom to tell what, once the lock is released."""
+        """The callers to tell, and what, once the lock is released."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
