@@ -22,6 +22,7 @@ GONE = ("limit", "overload", "soak", "handlers")  # commands of earlier trees, w
 OF_THEN = ("performance.md", "decisions/", "results/")
 SHOWN = [shown for page in PAGES for shown in commands(page)]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+THEIRS = {"--build-arg", "--scale"}  # options of docker and others
 README_LINES = 120
 OVERLOAD = "2026-11-25-two-cores/overload/overload.json"
 
@@ -178,3 +179,17 @@ def test_the_reasons_of_a_refusal_are_the_servers_words() -> None:
     assert len(reasons) >= 10
     code = "".join(path.read_text() for package in ("proto", "server") for path in (ROOT / package).rglob("*.py"))
     assert [reason for reason in reasons if reason not in code] == []
+
+
+def test_every_option_named_in_a_text_exists() -> None:
+    """Those in inline code: ours, or one of the programs that the pages name."""
+    ours = {"--help", "--version"}
+    for group in COMMANDS.values():
+        assert isinstance(group, click.Group)
+        for parameter in (parameter for command in group.commands.values() for parameter in command.params):
+            ours |= {*parameter.opts, *parameter.secondary_opts}
+    unknown = []
+    for page in PAGES:
+        for code in re.findall(r"`(--[a-z][^`]*)`", page.read_text()):
+            unknown += [f"{identity(page)}: {option}" for option in re.findall(r"--[a-z][\w-]*", code) if option not in ours | THEIRS]
+    assert unknown == []
