@@ -34,7 +34,9 @@ def main() -> None:
             write("torch.lock", [pin for pin in pins if TORCH_FAMILY.match(pin)])
             pins = [pin for pin in pins if not TORCH_FAMILY.match(pin)]
         write(file, pins)
-    write("dev.lock", resolve("pyproject.toml", "--extra", "dev", python=OLDEST))
+    development = FOLDER / "dev.lock"  # what is pinned there stays as long as it fits, so that environments need not change
+    resolve("pyproject.toml", "--extra", "dev", "--output-file", str(development), python=OLDEST)
+    write(development.name, development.read_text(encoding="utf-8").splitlines())
 
 
 def resolve(*arguments: str, requirements: str = "", python: str = PYTHON) -> list[str]:
