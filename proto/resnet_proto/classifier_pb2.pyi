@@ -29,6 +29,8 @@ class ClassifyRequest(google.protobuf.message.Message):
     IMAGES_FIELD_NUMBER: builtins.int
     TOP_K_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
+    MIN_ACCURACY_FIELD_NUMBER: builtins.int
+    MAX_DEPTH_FIELD_NUMBER: builtins.int
     model_name: builtins.str
     """Empty: the only model served."""
     model_version: builtins.str
@@ -37,6 +39,9 @@ class ClassifyRequest(google.protobuf.message.Message):
     """Labels per image, highest probability first; 0 means 5."""
     precision: builtins.str
     """Empty: the model's default; otherwise one that is loaded, such as "int8"."""
+    min_accuracy: builtins.float
+    """Of the network that answers, where a group has several: a share of the images, 0..1, and layers. 0: any."""
+    max_depth: builtins.int
     @property
     def images(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """JPEG, PNG or WebP; EXIF orientation is honoured."""
@@ -49,8 +54,10 @@ class ClassifyRequest(google.protobuf.message.Message):
         images: collections.abc.Iterable[builtins.bytes] | None = ...,
         top_k: builtins.int = ...,
         precision: builtins.str = ...,
+        min_accuracy: builtins.float = ...,
+        max_depth: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "precision", b"precision", "top_k", b"top_k"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images", "max_depth", b"max_depth", "min_accuracy", b"min_accuracy", "model_name", b"model_name", "model_version", b"model_version", "precision", b"precision", "top_k", b"top_k"]) -> None: ...
 
 Global___ClassifyRequest: typing_extensions.TypeAlias = ClassifyRequest
 
@@ -135,6 +142,11 @@ class Execution(google.protobuf.message.Message):
     DECODE_SECONDS_FIELD_NUMBER: builtins.int
     QUEUE_SECONDS_FIELD_NUMBER: builtins.int
     COMPUTE_SECONDS_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    NETWORK_VERSION_FIELD_NUMBER: builtins.int
+    NETWORK_DEPTH_FIELD_NUMBER: builtins.int
+    NETWORK_ACCURACY_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """ONNX Runtime's name, such as CPUExecutionProvider."""
     precision: builtins.str
@@ -144,6 +156,13 @@ class Execution(google.protobuf.message.Message):
     decode_seconds: builtins.float
     queue_seconds: builtins.float
     compute_seconds: builtins.float
+    network: builtins.str
+    """Where a group answered: the network that did, its accuracy (0..1, as certified), and why not a more accurate one."""
+    network_version: builtins.str
+    network_depth: builtins.int
+    network_accuracy: builtins.float
+    reason: builtins.str
+    """"deepest", "slack", "backlog", "load", "floor" or "limit"."""
     def __init__(
         self,
         *,
@@ -154,8 +173,13 @@ class Execution(google.protobuf.message.Message):
         decode_seconds: builtins.float = ...,
         queue_seconds: builtins.float = ...,
         compute_seconds: builtins.float = ...,
+        network: builtins.str = ...,
+        network_version: builtins.str = ...,
+        network_depth: builtins.int = ...,
+        network_accuracy: builtins.float = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_rows", b"batch_rows", "certificate_id", b"certificate_id", "compute_seconds", b"compute_seconds", "decode_seconds", b"decode_seconds", "precision", b"precision", "provider", b"provider", "queue_seconds", b"queue_seconds"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_rows", b"batch_rows", "certificate_id", b"certificate_id", "compute_seconds", b"compute_seconds", "decode_seconds", b"decode_seconds", "network", b"network", "network_accuracy", b"network_accuracy", "network_depth", b"network_depth", "network_version", b"network_version", "precision", b"precision", "provider", b"provider", "queue_seconds", b"queue_seconds", "reason", b"reason"]) -> None: ...
 
 Global___Execution: typing_extensions.TypeAlias = Execution
 
@@ -212,6 +236,9 @@ class ServedModel(google.protobuf.message.Message):
     PROVIDER_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     MAX_BATCH_ROWS_FIELD_NUMBER: builtins.int
+    ENGINES_FIELD_NUMBER: builtins.int
+    BATCH_ROWS_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     state: Global___ServedModel.State.ValueType
@@ -220,9 +247,16 @@ class ServedModel(google.protobuf.message.Message):
     provider: builtins.str
     precision: builtins.str
     max_batch_rows: builtins.int
+    engines: builtins.int
+    """Of the plan it is served by."""
+    batch_rows: builtins.int
     @property
     def manifest(self) -> resnet_proto.manifest_pb2.Manifest:
         """Set where the model is ready."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """Of a group: the networks that answer under its name, from the cheapest to the most accurate."""
 
     def __init__(
         self,
@@ -235,8 +269,50 @@ class ServedModel(google.protobuf.message.Message):
         provider: builtins.str = ...,
         precision: builtins.str = ...,
         max_batch_rows: builtins.int = ...,
+        engines: builtins.int = ...,
+        batch_rows: builtins.int = ...,
+        members: collections.abc.Iterable[Global___Member] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["manifest", b"manifest"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["manifest", b"manifest", "max_batch_rows", b"max_batch_rows", "name", b"name", "precision", b"precision", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_rows", b"batch_rows", "engines", b"engines", "manifest", b"manifest", "max_batch_rows", b"max_batch_rows", "members", b"members", "name", b"name", "precision", b"precision", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]) -> None: ...
 
 Global___ServedModel: typing_extensions.TypeAlias = ServedModel
+
+@typing.final
+class Member(google.protobuf.message.Message):
+    """A network of a group. A batch of n rows takes it `fixed_seconds` + n * `per_row_seconds` on one engine."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
+    CERTIFICATE_ID_FIELD_NUMBER: builtins.int
+    DEPTH_FIELD_NUMBER: builtins.int
+    ACCURACY_FIELD_NUMBER: builtins.int
+    FIXED_SECONDS_FIELD_NUMBER: builtins.int
+    PER_ROW_SECONDS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    version: builtins.str
+    precision: builtins.str
+    certificate_id: builtins.str
+    depth: builtins.int
+    accuracy: builtins.float
+    """0..1, as certified."""
+    fixed_seconds: builtins.float
+    per_row_seconds: builtins.float
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.str = ...,
+        precision: builtins.str = ...,
+        certificate_id: builtins.str = ...,
+        depth: builtins.int = ...,
+        accuracy: builtins.float = ...,
+        fixed_seconds: builtins.float = ...,
+        per_row_seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "certificate_id", b"certificate_id", "depth", b"depth", "fixed_seconds", b"fixed_seconds", "name", b"name", "per_row_seconds", b"per_row_seconds", "precision", b"precision", "version", b"version"]) -> None: ...
+
+Global___Member: typing_extensions.TypeAlias = Member

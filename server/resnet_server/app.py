@@ -30,8 +30,9 @@ from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.group_loader import GroupLoader, GroupSource, alone, check_groups, names_to_scan, sources
 from resnet_server.models.loader import Loaded, Loader, resident_bytes
-from resnet_server.models.model_control import ModelControl, load_all
+from resnet_server.models.model_control import ModelControl, load_all, load_groups
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Trust, scan
 from resnet_server.models.versions import parse_versions
@@ -90,6 +91,7 @@ class App:
         self.metrics_port = self.health_port = self.health_http_port = 0
         self._front_ends: FrontEnds | None = None
         self._loaded: list[Loaded] = []
+        self._groups: list[GroupSource] = []
         self._exit = contextlib.AsyncExitStack()
 
     @property
@@ -116,13 +118,16 @@ class App:
         settings = self.settings
         devices = pick_devices(settings.device, settings.devices)
         log.info("device: %s (%s)", ", ".join(map(str, devices)), devices[0].reason)
+        check_groups(settings)
         found = scan(
             settings.repository,
-            models=settings.models,
+            models=names_to_scan(settings),
             versions=parse_versions(settings.versions),
             trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
             may_be_empty=settings.model_control != "none",
         )
+        self._groups = sources(settings, found)
+        found = alone(settings, found)
         metrics = self._open_metrics()
         loader = Loader(settings, devices, metrics)
         self._exit.callback(loader.give_up)
@@ -205,10 +210,11 @@ class App:
         return shared.port
 
     async def _load(self, loader: Loader, metrics: Metrics, found: list[Published]) -> list[tuple[Published, list[Loaded]]]:
-        loaded = []
-        async for published, parts in load_all(found, loader, partial(self._refuse, metrics)):
-            self._loaded += parts
-            loaded.append((published, parts))
+        loaded, refuse = [], partial(self._refuse, metrics)
+        for coming in (load_all(found, loader, refuse), load_groups(self._groups, GroupLoader(loader, self.settings), refuse)):
+            async for published, parts in coming:
+                self._loaded += parts
+                loaded.append((published, parts))
         if not loaded and self.settings.model_control == "none":
             raise StartError(f"repository: every model in {self.settings.repository} is refused; see the log above")
         return loaded

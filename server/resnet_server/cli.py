@@ -17,11 +17,12 @@ from resnet_server.endpoints.security.tokens import SCOPES, add_line, line_of, n
 from resnet_server.errors import ServingError, StartError
 from resnet_server.planning.plan_cache import default_folder
 from resnet_server.processes.logs import set_up_logging
-from resnet_server.settings import Settings, parse_duration
+from resnet_server.settings import Group, Settings, parse_duration
 from resnet_server.transport.grpc_core import choose_listener
 
 DEFAULTS = Settings(Path())
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 PORT = click.IntRange(0, 65535)
 CONTEXT = {"auto_envvar_prefix": "RESNET_SERVER", "show_default": True}
 REPORT_WIDTH = 120
@@ -114,6 +115,22 @@ class Names(click.ParamType[tuple[str, ...]]):
         return tuple(name.strip() for name in str(value).split(",") if name.strip())
 
 
+class GroupOf(click.ParamType[Group]):
+    """`NAME=MODEL,MODEL`: a name, and the models that answer under it."""
+
+    name = "NAME=MODEL,..."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Group:
+        """Parse, or fail with what was expected."""
+        if isinstance(value, Group):
+            return value
+        name, equals, members = str(value).partition("=")
+        names = tuple(dict.fromkeys(member.strip() for member in members.split(",") if member.strip()))
+        if not equals or not names or not GROUP_NAME.fullmatch(name.strip()):
+            self.fail(f"'{value}'; expected a name and models, such as auto=resnet20,resnet56", param, ctx)
+        return Group(name.strip(), names)
+
+
 @click.group()
 @click.version_option(package_name="resnet-serving")
 def main() -> None:
@@ -133,7 +150,15 @@ def options(*declared: Callable[[F], F]) -> Callable[[F], F]:
 
 WHAT = options(
     option("--repository", type=click.Path(path_type=Path), required=True, help="Folder that resnet-export publishes to."),
-    option("--models", default="", help="Comma-separated names  [default: all in the repository]"),
+    option("--models", default="", help="Comma-separated names, of groups, too  [default: all in the repository, and all groups]"),
+    option(
+        "--group",
+        "groups",
+        type=GroupOf(),
+        multiple=True,
+        envvar="RESNET_SERVER_GROUP",
+        help="Serve these models under one name: each batch is answered by the most accurate that is in time. May be repeated.",
+    ),
     option("--versions", type=Versions(), default=DEFAULTS.versions, help="Which versions to serve of each model."),
     option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8."),
     option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs."),
@@ -196,6 +221,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
 @option("--transport", type=click.Choice(["auto", "queue", "asyncio"]), default="auto", help="auto: queue for known gRPC versions.")
 @option("--frontends", type=click.IntRange(1, 64), help="Processes that answer calls  [default: one for 8 cores]")
+@option("--target", type=Seconds(), help="For groups: time to answer where a request has no deadline, such as 50ms  [default: none]")
 @option("--max-delay", type=Seconds(zero=True), help="How long a batch may wait for more rows  [default: as the cost model says]")
 @option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
 @option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")

@@ -1,13 +1,27 @@
 """`resnet-server plan`: plans without serving."""
 
+from collections.abc import Callable
+from functools import partial
+
 from rich.console import Console
 
 from resnet_server.engines.device import pick_devices
-from resnet_server.errors import EngineError, StartError
+from resnet_server.errors import EngineError, ServingError, StartError
+from resnet_server.models.group import VERSION
+from resnet_server.models.group_loader import (
+    GroupSource,
+    alone,
+    check_groups,
+    entries_of,
+    facts_of,
+    files_of,
+    names_to_scan,
+    sources,
+)
 from resnet_server.models.loader import parse_precisions
 from resnet_server.models.repository import Candidate, Published, Trust, scan
 from resnet_server.models.versions import parse_versions
-from resnet_server.planning.planner import Planner
+from resnet_server.planning.planner import Planned, Planner
 from resnet_server.planning.report import plan_table
 from resnet_server.settings import Settings
 
@@ -18,31 +32,48 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
     Raises StartError without a repository or device, and EngineError at the end if no version has a plan.
     """
     device = pick_devices(settings.device, settings.devices)[0]
+    check_groups(settings)
     found = scan(
         settings.repository,
-        models=settings.models,
+        models=names_to_scan(settings),
         versions=parse_versions(settings.versions),
         trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
     )
     console.print(f"device: {device.kind} ({device.reason})", highlight=False, markup=False)
     planned = 0
-    for published in found:
+    for published in alone(settings, found):
         own = published.own.applied(settings)
         planner = Planner(own, device, fresh)
         for candidates in choices(published, own.precision):
-            title = f"{published.name} version {published.version}"
-            try:
-                result = planner.plan(published.files(candidates))
-            except EngineError as error:
-                console.print(f"{title}: no plan: {error}", highlight=False, markup=False)
-                continue
-            origin = "kept from before" if result.cached else "measured now"
-            console.print(plan_table(f"{title}: plan, {origin}", result.plan), highlight=False, markup=False)
-            planned += 1
+            files = published.files(candidates)
+            planned += print_plan(f"{published.name} version {published.version}", partial(planner.plan, files), console)
         if published.refusal:
             console.print(f"{published.name} version {published.version}: refused: {published.refusal}", highlight=False, markup=False)
+    for source in sources(settings, found):
+        plan = partial(plan_group, Planner(settings, device, fresh), settings, source)
+        planned += print_plan(f"{source.name} version {VERSION}", plan, console)
     if not planned:
         raise EngineError(f"plan: no version in {settings.repository} has one")
+
+
+def plan_group(planner: Planner, settings: Settings, source: GroupSource) -> Planned:
+    """The plan of a group; raises ServingError where its members do not go together."""
+    members = entries_of(source, settings.precision)
+    return planner.plan(files_of(members), facts_of(members))
+
+
+def print_plan(title: str, make: Callable[[], Planned], console: Console) -> bool:
+    """Print a table, or why there is none; whether there was one."""
+    try:
+        result = make()
+    except StartError:
+        raise
+    except ServingError as error:
+        console.print(f"{title}: no plan: {error}", highlight=False, markup=False)
+        return False
+    origin = "kept from before" if result.cached else "measured now"
+    console.print(plan_table(f"{title}: plan, {origin}", result.plan), highlight=False, markup=False)
+    return True
 
 
 def choices(published: Published, precision: str) -> list[list[Candidate]]:

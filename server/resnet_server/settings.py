@@ -9,6 +9,14 @@ ENDING_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
+class Group:
+    """Models that answer together under the name of one: for each batch the most accurate that is in time."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Settings:
     """Ports may be 0 for any free one; seconds and bytes as the names say; None lets the server choose."""
 
@@ -31,6 +39,8 @@ class Settings:
     precision: str = "auto"
     versions: str = "latest"
     models: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    target: float | None = None
     model_control: str = "none"
     poll_seconds: float = 15.0
     engine_mode: str = "auto"

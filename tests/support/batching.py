@@ -61,6 +61,7 @@ class HeldEngine:
         self.depth = depth
         self.batches: list[list[int]] = []
         self.alone: list[bool] = []
+        self.networks: list[int] = []
         self.extra_rows = 0
         self.held: deque[tuple[NDArray[np.float32], Callable[[Outcome], None]]] = deque()
         self.changed: Callable[[], None] = lambda: None
@@ -72,12 +73,13 @@ class HeldEngine:
     def watch(self, changed: Callable[[], None]) -> None:
         self.changed = changed
 
-    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         assert len(self.held) < self.depth
         values = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
         assert len(values) == rows
         self.batches.append([int(value) for value in values[:, 0]])
         self.alone.append(alone)
+        self.networks.append(network)
         self.held.append((values, done))
 
     async def release(self, error: ServingError | None = None, seconds: float = 0.0, begun: bool = True) -> None:

@@ -77,7 +77,7 @@ class SimulatedEngine:
     def kill(self) -> None:
         pass
 
-    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         logits = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
         begun = max(self._clock.now, self._free_at)
         usual = seconds = self._fixed + self._per_row * rows

@@ -60,23 +60,26 @@ class Admission:
         self._lags: dict[Kind, Lag] = {}
         self._learned_at: float | None = None
 
-    def seconds(self, rows: int, backlog: Backlog) -> float:
-        """Until `rows` new rows are answered: the half of what runs, the queue, and their own batches, shared by the engines."""
+    def seconds(self, rows: int, backlog: Backlog, times: float = 1.0) -> float:
+        """Until `rows` new rows are answered: the half of what runs, the queue, and their own batches, shared by the engines.
+
+        `times`: what their own batches cost as a multiple of what the model says.
+        """
         engines = max(1, backlog.engines)
         ahead = (backlog.queued + backlog.running / 2) * self.cost.predict(self._max_batch) / self._max_batch
-        return ahead / engines + self._own(rows, engines, self.cost.predict)
+        return ahead / engines + times * self._own(rows, engines, self.cost.predict)
 
-    def check(self, rows: int, remaining: float, backlog: Backlog, kind: Kind, now: float) -> float:
+    def check(self, rows: int, remaining: float, backlog: Backlog, kind: Kind, now: float, times: float = 1.0) -> float:
         """Return the seconds promised; raise UnreachableDeadlineError or LateError if that is beyond `remaining`.
 
         With nothing queued or running only the plan's own figures can refuse, and after a while without batches not even those: a
         model gone wrong must not lock the door for ever, since it learns from what it lets in.
         """
         idle = not backlog.queued and not backlog.running
-        best = self.least(rows, backlog.engines)
+        best = times * self.least(rows, backlog.engines)
         if best > remaining and not (idle and best <= PROBE_TIMES * remaining and self._is_due(now)):
             raise UnreachableDeadlineError(f"the deadline leaves {1e3 * remaining:.1f} ms; {rows} rows take about {1e3 * best:.1f} ms")
-        promised = self.seconds(rows, backlog)
+        promised = self.seconds(rows, backlog, times)
         expected = promised + self._lag(kind).allowance(now)
         if expected > remaining and not idle:
             text = (

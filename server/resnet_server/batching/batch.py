@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from resnet_server.batching.row_queue import Piece, Ticket
+from resnet_server.batching.chooser import Choice, ChosenAnswer
+from resnet_server.batching.ticket import Piece, Ticket
 from resnet_server.batching.waiter import Answer, Waiter
 from resnet_server.engines.api import Images, Logits, Outcome
 from resnet_server.errors import EngineError, ServingError
@@ -11,26 +12,37 @@ from resnet_server.errors import EngineError, ServingError
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One batch that ran: rows, tickets, seconds of computing, what was predicted (None: no cost model), and whether it was alone."""
+    """One batch that ran: rows, tickets, seconds of computing, what was predicted (None: no cost model), and whether it was alone.
+
+    `choice`: in front of a group, which network computed it and why.
+    """
 
     rows: int
     tickets: int
     compute_seconds: float
     predicted_seconds: float | None
     alone: bool = False
+    choice: Choice | None = None
 
 
 @dataclass(eq=False)
 class Batch:
     """Pieces of tickets that are computed together, and how many rows these are.
 
-    `alone`: nothing else was here when it was given to an engine. `returned`: an engine went before it began this batch.
+    `alone`: nothing else was here when it was given to an engine. `returned`: an engine went before it began this batch. `choice` of a
+    group's network, once it leaves.
     """
 
     pieces: list[Piece]
     rows: int
     alone: bool = False
     returned: bool = False
+    choice: Choice | None = None
+
+    @property
+    def network(self) -> int:
+        """The number of the engine's network that computes it."""
+        return 0 if self.choice is None else self.choice.network
 
     @property
     def images(self) -> list[Images]:
@@ -56,7 +68,12 @@ class Batch:
             answer = piece.ticket.answer(piece.start, logits[offset:end], self.rows, now)
             offset = end
             if answer is not None:
-                yield piece.ticket, answer
+                yield piece.ticket, answer if self.choice is None else chosen(answer, self.choice)
+
+
+def chosen(answer: Answer, choice: Choice) -> ChosenAnswer:
+    """The answer, with which network gave it."""
+    return ChosenAnswer(answer.logits, answer.batch_rows, answer.queue_seconds, answer.compute_seconds, choice)
 
 
 @dataclass(frozen=True)

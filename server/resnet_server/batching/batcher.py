@@ -14,20 +14,27 @@ from functools import partial
 
 from resnet_server.batching.admission import Admission
 from resnet_server.batching.batch import Limits, Watchers
+from resnet_server.batching.chooser import ANY, Chooser, Demand
+from resnet_server.batching.deadline_queue import DeadlineQueue
 from resnet_server.batching.deadlines import Clock, Deadlines, Wakeup
 from resnet_server.batching.dispatcher import Dispatcher
-from resnet_server.batching.door import Door
+from resnet_server.batching.door import Door, GroupDoor
 from resnet_server.batching.engine_pool import EnginePool, Instance
-from resnet_server.batching.row_queue import NORMAL, RowQueue, Ticket
+from resnet_server.batching.group_dispatcher import GroupDispatcher
+from resnet_server.batching.row_queue import NORMAL, RowQueue
 from resnet_server.batching.settlement import Settlement, tell
 from resnet_server.batching.tally import Alone, Tally
+from resnet_server.batching.ticket import Ticket
 from resnet_server.batching.waiter import Answer, LoopWaiter, Waiter
 from resnet_server.engines.api import Engine, Images
 from resnet_server.errors import DeadlineError, ModelUnavailableError, QueueFullError, ServingError
 
 
 class Batcher:
-    """Owns the queue of one model and feeds its engines; to be made on the event loop where these end."""
+    """Owns the queue of one model and feeds its engines; to be made on the event loop where these end.
+
+    With a `chooser` these compute several networks: the earliest deadline goes first, and for each batch that leaves it says which.
+    """
 
     def __init__(
         self,
@@ -37,13 +44,12 @@ class Batcher:
         admission: Admission | None = None,
         watchers: Watchers | None = None,
         tally: Tally | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
         self.limits = limits
         self._clock = clock
         tally = tally or Alone()
-        self._queue = RowQueue(limits.max_batch, tally)
         self._pool = EnginePool(engines, limits.grain, limits.max_batch, tally)
-        self._door = Door(limits, self._queue, self._pool, admission)
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
@@ -51,9 +57,18 @@ class Batcher:
         self._deadlines = Deadlines()
         self._settlement = Settlement(self._deadlines)
         self._wakeup = Wakeup(clock, self._ring)
-        self._dispatcher = Dispatcher(
-            limits, self._queue, self._pool, clock, self._lock, self._settlement, admission, watchers or Watchers()
-        )
+        common = (self._pool, clock, self._lock, self._settlement, admission, watchers or Watchers())
+        self._queue: RowQueue
+        self._door: Door
+        self._dispatcher: Dispatcher
+        if chooser is None:
+            self._queue = RowQueue(limits.max_batch, tally)
+            self._door = Door(limits, self._queue, self._pool, admission)
+            self._dispatcher = Dispatcher(limits, self._queue, *common)
+        else:
+            self._queue = queue = DeadlineQueue(limits.max_batch, tally, chooser)
+            self._door = GroupDoor(limits, queue, self._pool, admission, chooser)
+            self._dispatcher = GroupDispatcher(limits, queue, *common, chooser)
         self._dispatcher.wakeup, self._dispatcher.drop_late, self._dispatcher.ended = self._wakeup, self._drop_late, self._note_drained
         self._on_engines: Callable[[int], None] = lambda _: None
         for instance in self._pool.instances:
@@ -79,28 +94,29 @@ class Batcher:
         """Rows that engines have and have not ended."""
         return self._pool.running_rows
 
-    async def submit(self, rows: Images, deadline: float | None = None, priority: int = NORMAL) -> Answer:
-        """Compute UINT8 [n, h, w, 3]; `deadline` is a time of the clock.
+    async def submit(self, rows: Images, deadline: float | None = None, priority: int = NORMAL, demand: Demand = ANY) -> Answer:
+        """Compute UINT8 [n, h, w, 3]; `deadline` is a time of the clock; a `demand` counts in front of several networks.
 
-        Raises InvalidRequestError for a wrong number of rows or priority, QueueFullError, LateError where the deadline cannot be
-        met, ModelUnavailableError while draining, DeadlineError at the deadline, EngineError or EngineDiedError.
+        Raises InvalidRequestError for a wrong number of rows or priority, or a demand that no network meets, QueueFullError, LateError
+        where the deadline cannot be met, ModelUnavailableError while draining, DeadlineError at the deadline, EngineError or
+        EngineDiedError.
         """
         waiter = LoopWaiter()
-        ticket = self.enqueue(rows, deadline, priority, waiter)
+        ticket = self.enqueue(rows, deadline, priority, waiter, demand)
         try:
             return await waiter.future
         finally:
             self.leave(ticket)
 
-    def judge(self, count: int, deadline: float | None, priority: int = NORMAL) -> None:
+    def judge(self, count: int, deadline: float | None, priority: int = NORMAL, demand: Demand = ANY) -> None:
         """Raise what `enqueue` would raise now for `count` rows that are not there yet: before they are dearly made."""
         with self._lock:
-            self._door.check(count, deadline, priority, self._clock.time())
+            self._door.check(count, deadline, priority, self._clock.time(), demand)
 
-    def enqueue(self, rows: Images, deadline: float | None, priority: int, waiter: Waiter) -> Ticket:
+    def enqueue(self, rows: Images, deadline: float | None, priority: int, waiter: Waiter, demand: Demand = ANY) -> Ticket:
         """What `submit` does, from the thread where `waiter` lives, who is told the outcome unless this raises."""
         with self._lock:
-            ticket = self._admit(rows, deadline, priority, waiter)
+            ticket = self._admit(rows, deadline, priority, waiter, demand)
             evicted = self._settlement.take()
             soon = not self._scheduled and self._dispatcher.could_start(self._clock.time())
             if soon:
@@ -152,19 +168,19 @@ class Batcher:
             outcomes = self._settlement.take()
         tell(outcomes)
 
-    def _admit(self, rows: Images, deadline: float | None, priority: int, waiter: Waiter) -> Ticket:
+    def _admit(self, rows: Images, deadline: float | None, priority: int, waiter: Waiter, demand: Demand) -> Ticket:
         now = self._clock.time()
-        promised = self._door.check(len(rows), deadline, priority, now)
+        promised = self._door.check(len(rows), deadline, priority, now, demand)
         ticket = Ticket(rows, now, priority, waiter)
         ticket.deadline, ticket.promised = deadline, promised
-        self._queue.add(ticket)
+        self._queue.add(ticket, demand)
         for loser in self._queue.evict(priority, self.limits.max_queue):
             text = "requests of a higher priority fill the queue; try again later"
             self._settlement.end(loser, QueueFullError(text, self._door.retry_after(len(loser.rows), loser.priority)))
         if deadline is not None:
             self._deadlines.add(ticket)
             self._wakeup.set(deadline)
-        self._dispatcher.arrived(now)
+        self._dispatcher.arrived(now, len(rows))
         return ticket
 
     def _ring(self) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from resnet_server.batching.row_queue import Ticket
+from resnet_server.batching.ticket import Ticket
 
 NEVER = float("inf")
 STEP = 5e-4  # seconds: uvloop's timers ring to the nearest millisecond

@@ -9,8 +9,9 @@ from resnet_server.batching.batch import Batch, BatchReport, Limits, Watchers
 from resnet_server.batching.deadlines import Clock, Wakeup
 from resnet_server.batching.delay_rule import DelayRule
 from resnet_server.batching.engine_pool import EnginePool, Instance, Run
-from resnet_server.batching.row_queue import RowQueue, Ticket
+from resnet_server.batching.row_queue import RowQueue
 from resnet_server.batching.settlement import Settlement, tell
+from resnet_server.batching.ticket import Ticket
 from resnet_server.batching.watchdog import Watchdog
 from resnet_server.engines.api import Outcome
 from resnet_server.errors import EngineDiedError, ServingError
@@ -44,7 +45,7 @@ class Dispatcher:
         self._returned: deque[Batch] = deque()
         self._given: set[Batch] = set()
         self._crowd = 0.0
-        self.watchdog = Watchdog(pool, (lambda: limits.sharers * admission.cost.predict(limits.max_batch)) if admission else None)
+        self.watchdog = Watchdog(pool, self._longest if admission else None)
         self.wakeup: Wakeup
         self.drop_late: Callable[[float], None] = lambda _: None
         self.ended: Callable[[], None] = lambda: None
@@ -54,8 +55,8 @@ class Dispatcher:
         """Whether no batch is anywhere."""
         return not self._given and not self._returned
 
-    def arrived(self, now: float) -> None:
-        """Note a request that was queued."""
+    def arrived(self, now: float, rows: int) -> None:
+        """Note a request of so many rows that was queued."""
         self._delay_rule.arrived(now)
         self._crowd = max(self._rows_here(), FADE * self._crowd)
 
@@ -113,6 +114,11 @@ class Dispatcher:
             return instance
         return instance if self._queue.rows >= self._pool.worth(instance, self._rows_here()) else None
 
+    def _longest(self) -> float:
+        """Seconds of a full batch behind those of all who share its engine."""
+        assert self._admission is not None  # noqa: S101  # nothing is expected without
+        return self._limits.sharers * self._admission.cost.predict(self._limits.max_batch)
+
     def _rows_here(self) -> int:
         return self._queue.rows + self._pool.running_rows
 
@@ -140,7 +146,7 @@ class Dispatcher:
             if piece.start == 0:
                 piece.ticket.started_at = now
                 self._watchers.on_wait(now - piece.ticket.enqueued_at)
-        instance.engine.start(batch.images, batch.rows, batch.alone, lambda outcome: self._finished(instance, run, outcome))
+        instance.engine.start(batch.images, batch.rows, batch.alone, lambda outcome: self._finished(instance, run, outcome), batch.network)
 
     def _finished(self, instance: Instance, run: Run, outcome: Outcome) -> None:
         """The engine first; the answers after, where those who asked live."""
@@ -185,14 +191,17 @@ class Dispatcher:
         tell(outcomes)
 
     def _answer(self, batch: Batch, outcome: Outcome) -> None:
-        now, predicted = self._clock.time(), None
-        if self._admission is not None:
-            predicted = self._admission.computed(batch.rows, outcome.seconds, batch.alone, now)
+        now = self._clock.time()
+        predicted = self._compare(batch, outcome.seconds, now)
         assert outcome.logits is not None  # noqa: S101  # the caller has looked
         for ticket, answer in batch.answers(outcome.logits, now):
             self._learn(ticket, now)
             self._settlement.end(ticket, answer)
-        self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), outcome.seconds, predicted, batch.alone))
+        self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), outcome.seconds, predicted, batch.alone, batch.choice))
+
+    def _compare(self, batch: Batch, seconds: float, now: float) -> float | None:
+        """Learn what the batch took; what had been predicted for it."""
+        return None if self._admission is None else self._admission.computed(batch.rows, seconds, batch.alone, now)
 
     def _learn(self, ticket: Ticket, now: float) -> None:
         if ticket.promised is not None and self._admission is not None:

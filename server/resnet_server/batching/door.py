@@ -2,8 +2,10 @@
 
 from resnet_server.batching.admission import Admission, Backlog
 from resnet_server.batching.batch import Limits
+from resnet_server.batching.chooser import ANY, Chooser, Demand
 from resnet_server.batching.engine_pool import EnginePool
-from resnet_server.batching.row_queue import PRIORITIES, RowQueue, Ticket
+from resnet_server.batching.row_queue import PRIORITIES, RowQueue
+from resnet_server.batching.ticket import Ticket
 from resnet_server.errors import DeadlineError, InvalidRequestError, ModelUnavailableError, QueueFullError
 
 RETRY_SECONDS = 0.1  # where no cost model says when to come again
@@ -19,12 +21,12 @@ class Door:
         self._admission = admission
         self.shut = False
 
-    def check(self, rows: int, deadline: float | None, priority: int, now: float) -> float | None:
+    def check(self, rows: int, deadline: float | None, priority: int, now: float, demand: Demand = ANY) -> float | None:
         """Raise what refuses such a request now; return the time its answer is promised for, None without a cost model."""
         self._check_form(rows, priority)
         if self.shut:
             raise ModelUnavailableError("the server is shutting down")
-        promised = self._promise(rows, deadline, priority, now)
+        promised = self._promise(rows, deadline, priority, now, 1.0 if demand is ANY else self._times(demand))
         if not self._queue.has_room(rows, priority, self._limits.max_queue):
             text = f"the queue holds {self._queue.rows + self._queue.others_rows} rows of at most {self._limits.max_queue}; try again later"
             raise QueueFullError(text, self.retry_after(rows, priority))
@@ -38,7 +40,7 @@ class Door:
         """Whether even idle engines could not answer it in time any more. What was let in to try the plan is never late."""
         if self._admission is None or ticket.deadline is None or ticket.promised is None or ticket.promised > ticket.deadline:
             return False
-        return now + self._admission.least(len(ticket.rows), self._pool.engines) > ticket.deadline
+        return now + self._times_of(ticket) * self._admission.least(len(ticket.rows), self._pool.engines) > ticket.deadline
 
     def _check_form(self, rows: int, priority: int) -> None:
         if not 1 <= rows <= self._limits.max_request:
@@ -46,15 +48,36 @@ class Door:
         if priority not in PRIORITIES:
             raise InvalidRequestError(f"priority: {priority}; expected one of {', '.join(map(str, PRIORITIES))}, 1 being the first")
 
-    def _promise(self, rows: int, deadline: float | None, priority: int, now: float) -> float | None:
+    def _times(self, demand: Demand) -> float:
+        """What rows cost, as a multiple of what the cost model says: a single network has nothing to choose."""
+        return 1.0
+
+    def _times_of(self, ticket: Ticket) -> float:
+        return 1.0
+
+    def _promise(self, rows: int, deadline: float | None, priority: int, now: float, times: float) -> float | None:
         if deadline is not None and deadline <= now:
             raise DeadlineError(f"the deadline passed {now - deadline:.3f} s before the request was queued")
         if self._admission is None:
             return None
         backlog = self._backlog(priority)
         if deadline is None:  # promised all the same: the model learns how far it is off from everyone
-            return now + self._admission.seconds(rows, backlog)
-        return now + self._admission.check(rows, deadline - now, backlog, (priority, rows > self._limits.max_batch), now)
+            return now + self._admission.seconds(rows, backlog, times)
+        return now + self._admission.check(rows, deadline - now, backlog, (priority, rows > self._limits.max_batch), now, times)
 
     def _backlog(self, priority: int) -> Backlog:
         return Backlog(self._queue.rows_before(priority), self._pool.running_rows + self._pool.others_rows, self._pool.engines)
+
+
+class GroupDoor(Door):
+    """In front of several networks: refuses only what even the cheapest one that a request accepts could not answer in time."""
+
+    def __init__(self, limits: Limits, queue: RowQueue, pool: EnginePool, admission: Admission | None, chooser: Chooser) -> None:
+        super().__init__(limits, queue, pool, admission)
+        self._chooser = chooser
+
+    def _times(self, demand: Demand) -> float:
+        return self._chooser.lane(demand).times
+
+    def _times_of(self, ticket: Ticket) -> float:
+        return ticket.lane.times

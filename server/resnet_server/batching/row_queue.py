@@ -1,14 +1,12 @@
 """The queue of rows: by priority, then in order; large requests go in pieces, so that small ones never wait behind them."""
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
-import numpy as np
-
+from resnet_server.batching.chooser import ANY, Demand
 from resnet_server.batching.tally import Tally
-from resnet_server.batching.waiter import Answer, Waiter
-from resnet_server.engines.api import Images, Logits
+from resnet_server.batching.ticket import Piece, Ticket
 
 HIGH, NORMAL, LOW = 1, 2, 3
 PRIORITIES = (HIGH, NORMAL, LOW)
@@ -16,78 +14,41 @@ PASSES = 8  # full batches' worth of rows that may overtake a class; then it goe
 RESERVE = 8  # an eighth of the queue is kept for each class: higher ones neither fill it nor evict it from there
 
 
-class Ticket:
-    """Rows waiting for an answer. Once they are `over`, answered or left by whoever waited, they have no `waiter` any more."""
+class Level(Protocol):
+    """Tickets of one priority, in the order in which they leave; some may not be queued any more."""
 
-    __slots__ = (
-        "batch_rows",
-        "deadline",
-        "enqueued_at",
-        "logits",
-        "over",
-        "priority",
-        "promised",
-        "queued",
-        "rows",
-        "started_at",
-        "taken",
-        "unanswered",
-        "waiter",
-    )
+    def __len__(self) -> int:
+        """With those that are not queued any more."""
 
-    def __init__(self, rows: Images, enqueued_at: float, priority: int, waiter: Waiter) -> None:
-        self.rows = rows
-        self.enqueued_at = enqueued_at
-        self.priority = priority
-        self.waiter: Waiter | None = waiter
-        self.over = False
-        self.queued = True
-        self.taken = 0
-        self.unanswered = len(rows)
-        self.started_at = 0.0
-        self.batch_rows = 0
-        self.deadline: float | None = None
-        self.promised: float | None = None
-        self.logits: Logits | None = None
+    def take(self, room: int, batch: list[Piece]) -> int:
+        """Fill `batch` with up to `room` rows; return the room left."""
 
-    @property
-    def waiting(self) -> int:
-        """Rows not yet in a batch."""
-        return len(self.rows) - self.taken if self.queued else 0
+    def pop_newest(self) -> Ticket | None:
+        """Remove and return the ticket that came last of those of which no row has been taken."""
 
-    def answer(self, start: int, logits: Logits, batch_rows: int, now: float) -> Answer | None:
-        """Take the logits of the rows from `start`; the answer once all are there."""
-        self.unanswered -= len(logits)
-        self.batch_rows = max(self.batch_rows, batch_rows)
-        if self.logits is None and self.unanswered:
-            self.logits = np.empty((len(self.rows), logits.shape[1]), np.float32)
-        if self.logits is not None:
-            self.logits[start : start + len(logits)] = logits
-            logits = self.logits
-        if self.unanswered:
-            return None
-        return Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at)
+    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> Iterator[Ticket]:
+        """Remove from the head those that are hopeless and of which no row has been taken; yield each while it is queued."""
 
+    def tickets(self) -> Iterator[Ticket]:
+        """Those that are queued."""
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows `start` to `stop` of a ticket."""
-
-    ticket: Ticket
-    start: int
-    stop: int
+    def sweep(self) -> None:
+        """Drop those that are not queued any more."""
 
 
 class _Level:
-    """Tickets of one priority: small ones, and those larger than a batch, which get every other batch."""
+    """Small tickets, and those larger than a batch, which get every other batch."""
 
     def __init__(self) -> None:
         self.small: deque[Ticket] = deque()
         self.large: deque[Ticket] = deque()
         self.large_next = False
 
+    def __len__(self) -> int:
+        return len(self.small) + len(self.large)
+
     def take(self, room: int, batch: list[Piece]) -> int:
-        """Fill `batch` with up to `room` rows; return the room left."""
+        """See `Level.take`."""
         lines = (self.large, self.small) if self.large_next else (self.small, self.large)
         if self.small and self.large:
             self.large_next = not self.large_next
@@ -96,7 +57,7 @@ class _Level:
         return room
 
     def pop_newest(self) -> Ticket | None:
-        """Remove and return the ticket that came last of those of which no row has been taken."""
+        """See `Level.pop_newest`."""
         newest: deque[Ticket] | None = None
         for line in (self.small, self.large):
             while line and not line[-1].queued:
@@ -105,7 +66,20 @@ class _Level:
                 newest = line
         return None if newest is None else newest.pop()
 
+    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> Iterator[Ticket]:
+        """See `Level.pop_first`."""
+        for line in (self.small, self.large):
+            while line and (not line[0].queued or (not line[0].taken and hopeless(line[0]))):
+                ticket = line.popleft()
+                if ticket.queued:
+                    yield ticket
+
+    def tickets(self) -> Iterator[Ticket]:
+        """See `Level.tickets`."""
+        return (ticket for line in (self.small, self.large) for ticket in line if ticket.queued)
+
     def sweep(self) -> None:
+        """See `Level.sweep`."""
         self.small = deque(ticket for ticket in self.small if ticket.queued)
         self.large = deque(ticket for ticket in self.large if ticket.queued)
 
@@ -134,7 +108,8 @@ class RowQueue:
     def __init__(self, large: int, tally: Tally) -> None:
         self._large = large
         self._tally = tally
-        self._levels = {priority: _Level() for priority in PRIORITIES}
+        self._lines = {priority: _Level() for priority in PRIORITIES}
+        self._levels: dict[int, Level] = dict(self._lines)
         self._rows = dict.fromkeys(PRIORITIES, 0)
         self._passed = dict.fromkeys(PRIORITIES, 0)
         self._abandoned = 0
@@ -142,7 +117,7 @@ class RowQueue:
 
     def __len__(self) -> int:
         """Tickets held, with the abandoned ones that are not swept yet."""
-        return sum(len(level.small) + len(level.large) for level in self._levels.values())
+        return sum(map(len, self._levels.values()))
 
     def rows_before(self, priority: int) -> int:
         """Rows that would run before a new ticket of `priority`."""
@@ -151,12 +126,12 @@ class RowQueue:
     @property
     def oldest(self) -> float:
         """When the first of those that wait came; infinity if nobody does."""
-        heads = (next((t for t in line if t.queued), None) for level in self._levels.values() for line in (level.small, level.large))
+        heads = (next((t for t in line if t.queued), None) for level in self._lines.values() for line in (level.small, level.large))
         return min((ticket.enqueued_at for ticket in heads if ticket is not None), default=float("inf"))
 
-    def add(self, ticket: Ticket) -> None:
-        """Append a ticket to its line."""
-        level = self._levels[ticket.priority]
+    def add(self, ticket: Ticket, demand: Demand = ANY) -> None:
+        """Append a ticket to its line; what it demands of the network counts in the queue of a group only."""
+        level = self._lines[ticket.priority]
         (level.large if len(ticket.rows) > self._large else level.small).append(ticket)
         self._count(ticket.priority, len(ticket.rows))
 
@@ -169,7 +144,7 @@ class RowQueue:
                 before = room
                 room = self._levels[priority].take(room, batch)
                 self._count(priority, room - before)
-                self._passed[priority] = 0
+                self._passed[priority] = 0 if room < before else self._passed[priority] + wanted
             elif self._rows[priority]:
                 self._passed[priority] += wanted
         return batch
@@ -218,18 +193,15 @@ class RowQueue:
         """Remove from the head of each line those for whom it is too late, none of whose rows has been taken; return them."""
         dropped = []
         for level in self._levels.values():
-            for line in (level.small, level.large):
-                while line and (not line[0].queued or (not line[0].taken and hopeless(line[0]))):
-                    ticket = line.popleft()
-                    if ticket.queued:
-                        self._count(ticket.priority, -ticket.waiting)
-                        ticket.queued = False
-                        dropped.append(ticket)
+            for ticket in level.pop_first(hopeless):
+                self._count(ticket.priority, -ticket.waiting)
+                ticket.queued = False
+                dropped.append(ticket)
         return dropped
 
     def drop_all(self) -> list[Ticket]:
         """Empty the queue and return who waited."""
-        left = [ticket for level in self._levels.values() for line in (level.small, level.large) for ticket in line if ticket.queued]
+        left = [ticket for level in self._levels.values() for ticket in level.tickets()]
         for ticket in left:
             self.remove(ticket)
         return left

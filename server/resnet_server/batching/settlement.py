@@ -1,7 +1,7 @@
 """How tickets end: each once, with whoever waits told after the batcher's lock is released."""
 
 from resnet_server.batching.deadlines import Deadlines
-from resnet_server.batching.row_queue import Ticket
+from resnet_server.batching.ticket import Ticket
 from resnet_server.batching.waiter import Answer, Waiter
 from resnet_server.errors import ServingError
 

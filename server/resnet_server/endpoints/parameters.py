@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 from resnet_proto.open_inference_pb2 import InferParameter, ModelInferRequest
 
+from resnet_server.batching.chooser import ANY, Demand
 from resnet_server.batching.row_queue import NORMAL, PRIORITIES
 from resnet_server.errors import InvalidRequestError, shown
 
@@ -16,6 +18,7 @@ class Parameters:
     precision: str = ""
     timeout_us: int | None = None
     priority: int = NORMAL
+    demand: Demand = ANY
 
 
 NONE_GIVEN = Parameters()
@@ -24,6 +27,7 @@ NONE_GIVEN = Parameters()
 def read_parameters(request: ModelInferRequest) -> Parameters:
     """`precision` (a string), `timeout` (microseconds; 0: none, as in Triton) and `priority` (1 first, 3 last, 0 the default).
 
+    Of the network that answers: `min_accuracy`, 0 to 1 (a number, or a string for clients that send no fractions), and `max_depth`.
     Raises InvalidRequestError naming the parameter, its value and what was expected.
     """
     given = request.parameters
@@ -36,7 +40,39 @@ def read_parameters(request: ModelInferRequest) -> Parameters:
     priority = _whole_number(given, "priority", expected) or NORMAL
     if priority not in PRIORITIES:
         raise InvalidRequestError(f"parameters.priority: {priority}; expected {expected}")
-    return Parameters(_precision(given), timeout or None, priority)
+    return Parameters(_precision(given), timeout or None, priority, _demand(given))
+
+
+def check_accuracy(value: float, field: str = "min_accuracy") -> float:
+    """A share; raises InvalidRequestError naming `field`."""
+    if not (isfinite(value) and 0 <= value <= 1):
+        raise InvalidRequestError(f"{field}: {value:g}; expected 0 to 1, a share of the images")
+    return value
+
+
+def _demand(given: Mapping[str, InferParameter]) -> Demand:
+    if "min_accuracy" not in given and "max_depth" not in given:
+        return ANY
+    expected = "a positive int64_param, or 0 for any"
+    depth = _whole_number(given, "max_depth", expected) or 0
+    if depth < 0:
+        raise InvalidRequestError(f"parameters.max_depth: {depth}; expected {expected}")
+    accuracy = _share(given, "min_accuracy")
+    return Demand(accuracy, depth) if accuracy or depth else ANY
+
+
+def _share(given: Mapping[str, InferParameter], name: str) -> float:
+    if name not in given:
+        return 0.0
+    kind = given[name].WhichOneof("parameter_choice")
+    value = getattr(given[name], kind) if kind else None
+    try:
+        number = float(value) if kind != "bool_param" and value is not None else None
+    except ValueError:
+        number = None
+    if number is None:
+        raise InvalidRequestError(f"parameters.{name}: {shown(repr(value))} as {kind}; expected 0 to 1 as double_param")
+    return check_accuracy(number, f"parameters.{name}")
 
 
 def _whole_number(given: Mapping[str, InferParameter], name: str, expected: str) -> int | None:

@@ -5,20 +5,25 @@ answers are raw too, since public clients read nothing else.
 """
 
 import math
+from functools import lru_cache, partial
 
 import numpy as np
 from resnet_proto.manifest_pb2 import Manifest
 from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 
+from resnet_server.batching.waiter import Answer
 from resnet_server.endpoints.infer_message import InferMessage, count_numbers, read_bytes
 from resnet_server.endpoints.labels import check_labels, first_classes
 from resnet_server.engines.api import Images, Logits
 from resnet_server.errors import InvalidRequestError, shown, shown_list
+from resnet_server.models.depth_chooser import MemberChoice, choice_of
+from resnet_server.models.served_group import ServedGroup
 from resnet_server.models.served_model import ServedModel
 
 DATATYPE = "UINT8"
 IDENTITY = ("precision", "provider", "certificate")
 MOST_HEADS = 1024  # lengths of BYTES answers vary
+MOST_CHOICES = 1024  # members times reasons, and as many after each change of the plan
 
 
 def decode_rows(found: InferMessage, manifest: Manifest, max_rows: int) -> Images:
@@ -94,20 +99,24 @@ def check_outputs(request: ModelInferRequest, manifest: Manifest, rows: int) -> 
 class AnswerEncoder:
     """Encodes the answers of one model: what is the same in all of them is serialised once.
 
-    Parts of a protobuf message, one behind the other, are the message.
+    Parts of a protobuf message, one behind the other, are the message. `choice`: of a group's answers, those of one member for one reason.
     """
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, choice: MemberChoice | None = None) -> None:
         self._labels = model.labels
         self._output = model.manifest.output.name
         head = ModelInferResponse(model_name=model.name, model_version=model.version)
+        properties = model.properties if choice is None else choice.info.properties()
         for name in IDENTITY:
-            head.parameters[name].string_param = model.properties[name]
+            head.parameters[name].string_param = properties[name]
+        if choice is not None:
+            add_choice(head, choice)
         self._model = head.SerializeToString()
         self._heads: dict[tuple[tuple[int, int], str, int], tuple[bytes, bytes]] = {}
 
-    def encode(self, identity: str, logits: Logits, top_k: int) -> bytes:
+    def encode(self, identity: str, answer: Answer, top_k: int) -> bytes:
         """A ModelInferResponse: FP32 [n, classes] raw, or BYTES [n, top_k] of `value:index:label`."""
+        logits = answer.logits
         rows, classes = logits.shape
         if top_k:
             return self._answer(identity, "BYTES", (rows, top_k), _classification(logits, self._labels, top_k))
@@ -126,6 +135,30 @@ class AnswerEncoder:
         head, announcement = known
         named = ModelInferResponse(id=identity).SerializeToString() if identity else b""
         return b"".join((head, named, announcement, data))
+
+
+class GroupEncoder:
+    """Encodes the answers of a group: each says which member gave it, and why."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._encoder = lru_cache(MOST_CHOICES)(partial(AnswerEncoder, model))
+
+    def encode(self, identity: str, answer: Answer, top_k: int) -> bytes:
+        """See `AnswerEncoder.encode`."""
+        return self._encoder(choice_of(answer)).encode(identity, answer, top_k)
+
+
+def encoder_of(model: ServedModel) -> AnswerEncoder | GroupEncoder:
+    """What encodes its answers."""
+    return GroupEncoder(model) if isinstance(model, ServedGroup) else AnswerEncoder(model)
+
+
+def add_choice(head: ModelInferResponse, choice: MemberChoice) -> None:
+    """Name the member that answers, and say why it does."""
+    info, given = choice.info, head.parameters
+    given["network"].string_param, given["network_version"].string_param = info.manifest.name, info.manifest.version
+    given["depth"].int64_param, given["accuracy"].double_param = info.manifest.network.depth, choice.accuracy
+    given["reason"].string_param, given["why"].string_param = choice.reason, choice.why
 
 
 def _classification(logits: Logits, labels: tuple[str, ...], top_k: int) -> bytes:

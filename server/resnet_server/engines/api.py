@@ -1,7 +1,7 @@
 """What the batcher asks of an engine. Imports neither ONNX Runtime nor a network."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,11 +34,20 @@ class Device:
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """A file whose digest is `sha256`; empty: any."""
+
+    path: Path
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """One file on one device: batches of at most `max_rows` images of `height` x `width` x `channels`, answered with `classes` logits.
 
     `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others). An engine computes
-    with the very bytes whose digest is `sha256`, or not at all; empty: any.
+    with the very bytes whose digest is `sha256`, or not at all; empty: any. `others` are networks of the same input and output that
+    the engine computes, too: each batch names one by its number, and 0 is `path`.
     """
 
     path: Path
@@ -51,6 +60,12 @@ class EngineSpec:
     classes: int
     sha256: str = ""
     channels: int = 3
+    others: tuple[NetworkFile, ...] = ()
+
+    @property
+    def networks(self) -> "tuple[EngineSpec, ...]":
+        """A spec for each network alone, by number."""
+        return replace(self, others=()), *(replace(self, path=file.path, sha256=file.sha256, others=()) for file in self.others)
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -94,10 +109,10 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """False while it starts, or starts again."""
 
-    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         """Compute UINT8 [rows, h, w, 3], given in parts, and call `done` on the event loop, never at once; may come from any thread.
 
-        `alone`: nothing else runs or waits.
+        `alone`: nothing else runs or waits. `network`: which one of the engine's computes.
         """
 
     def watch(self, changed: Callable[[], None]) -> None:

@@ -26,15 +26,16 @@ class ThreadEngine:
         self.pid = 0
         self._slot = spec.blank()
         self._thread = ThreadPoolExecutor(1, "engine")
-        self._compute: Compute | None = None
+        self._networks: list[Compute] = []
         self._loop = asyncio.get_running_loop()
 
     async def open(self) -> None:
         """Open the sessions and warm every bucket; raise EngineError if that fails."""
 
         def open_and_warm() -> None:
-            self._compute = Compute(self.spec)
-            self._compute.warm_up(self._slot)
+            self._networks = [Compute(spec) for spec in self.spec.networks]
+            for number, network in enumerate(self._networks):
+                network.warm_up(self.spec.blank() if number else self._slot)  # a slot is pinned once
 
         await asyncio.get_running_loop().run_in_executor(self._thread, open_and_warm)
 
@@ -44,17 +45,17 @@ class ThreadEngine:
     def kill(self) -> None:
         """A thread cannot be ended: it gets no other batch until the one that hangs is over."""
 
-    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         """See `Engine.start`."""
-        self._thread.submit(lambda: self._loop.call_soon_threadsafe(done, self._run(parts, rows, alone)))
+        self._thread.submit(lambda: self._loop.call_soon_threadsafe(done, self._run(parts, rows, alone, network)))
 
-    def _run(self, parts: Sequence[Images], rows: int, alone: bool) -> Outcome:
+    def _run(self, parts: Sequence[Images], rows: int, alone: bool, network: int) -> Outcome:
         try:
-            if self._compute is None:
+            if not self._networks:
                 raise EngineError("the engine is closed")
             np.concatenate(parts, out=self._slot[:rows])
             started = time.perf_counter()
-            return Outcome(self._compute.run(self._slot, rows, alone), time.perf_counter() - started)
+            return Outcome(self._networks[network].run(self._slot, rows, alone), time.perf_counter() - started)
         except ServingError as error:
             return Outcome(error=error)
         except Exception as error:  # whatever goes wrong, the callers are answered and the queue goes on
@@ -63,4 +64,4 @@ class ThreadEngine:
     async def close(self) -> None:
         """Wait for the running batch and free the sessions."""
         await asyncio.to_thread(self._thread.shutdown)
-        self._compute = None
+        self._networks = []

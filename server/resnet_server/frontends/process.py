@@ -17,8 +17,8 @@ from resnet_server.frontends import handoff
 from resnet_server.frontends.handoff import Handoff, Outbox
 from resnet_server.frontends.shared_tally import TallyMemory
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.assembly import assemble
 from resnet_server.models.registry import Registry
-from resnet_server.models.served_model import assemble
 from resnet_server.processes.event_loop import run, settle_memory
 from resnet_server.processes.logs import set_up_logging
 

@@ -70,6 +70,18 @@ class Metrics:
             COMPUTED,
             registry=registry,
         )
+        self.group_images = Counter(
+            "resnet_group_images",
+            "Images answered under the name of a group, by the member that answered and why it did.",
+            (*MODEL, "network", "precision", "reason"),
+            registry=registry,
+        )
+        self.group_switches = Counter(
+            "resnet_group_switches", "Batches of a group that another member answered than the one before.", MODEL, registry=registry
+        )
+        self.group_slow_down = Gauge(
+            "resnet_group_slow_down", "Batch time in a group as a multiple of the plan's, as of the last batches.", MODEL, registry=registry
+        )
         self.front_end_restarts = Counter("resnet_front_end_restarts", "Front ends started again after they died.", registry=registry)
         self.front_end_memory = Gauge(
             "resnet_front_end_resident_memory_bytes", "Resident memory of front ends in processes of their own.", registry=registry

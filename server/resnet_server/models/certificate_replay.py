@@ -13,26 +13,33 @@ SEVERAL = 16
 
 
 async def replay(
-    engine: Engine, buckets: tuple[int, ...], wide: bool, images: Images, expected: Expected, pauses: float = 0.0
+    engine: Engine,
+    buckets: tuple[int, ...],
+    wide: bool,
+    images: Images,
+    expected: Expected,
+    pauses: float = 0.0,
+    network: int = 0,
 ) -> SampleCheck:
     """Run all images in the largest bucket, and enough for a batch or 16 in each other; with `wide` alone on all cores, too.
 
     All images find a defect that touches few of them; some find one of a bucket, whose kernels differ. The check of all images is
-    returned. After each batch it rests `pauses` times as long as that took. Raises EngineError naming what is broken.
+    returned. After each batch it rests `pauses` times as long as that took. `network`: which one of the engine's. Raises
+    EngineError naming what is broken.
     """
     if not buckets:
         raise EngineError("replay: the engine has no buckets")
     largest, others = buckets[-1], [(bucket, False) for bucket in buckets[:-1]]
     for bucket, alone in [*others, *([(buckets[0], True), (largest, True)] if wide else [])]:
-        await _check(engine, bucket, alone, images[: max(bucket, SEVERAL)], expected, pauses)
-    return await _check(engine, largest, False, images, expected, pauses)
+        await _check(engine, bucket, alone, images[: max(bucket, SEVERAL)], expected, pauses, network)
+    return await _check(engine, largest, False, images, expected, pauses, network)
 
 
-async def _check(engine: Engine, bucket: int, alone: bool, images: Images, expected: Expected, pauses: float) -> SampleCheck:
+async def _check(engine: Engine, bucket: int, alone: bool, images: Images, expected: Expected, pauses: float, network: int) -> SampleCheck:
     parts = []
     for start in range(0, len(images), bucket):
         started = time.monotonic()
-        parts.append(await compute(engine, images[start : start + bucket], alone))
+        parts.append(await compute(engine, images[start : start + bucket], alone, network))
         if pauses:
             await asyncio.sleep(pauses * (time.monotonic() - started))
     check = check_sample(np.concatenate(parts), expected.rows(len(images)))
@@ -41,10 +48,10 @@ async def _check(engine: Engine, bucket: int, alone: bool, images: Images, expec
     return check
 
 
-async def compute(engine: Engine, rows: Images, alone: bool = False) -> Logits:
+async def compute(engine: Engine, rows: Images, alone: bool = False, network: int = 0) -> Logits:
     """UINT8 [n, h, w, 3] through an engine that nothing else uses yet; raise what it reports."""
     ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    engine.start([rows], len(rows), alone, ended.set_result)
+    engine.start([rows], len(rows), alone, ended.set_result, network)
     outcome = await ended
     if outcome.logits is None:
         raise outcome.error or EngineError("the engine answered nothing")

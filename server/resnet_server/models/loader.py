@@ -5,30 +5,35 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
 from resnet_proto.sample_check import Expected
 
-from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec, Images
+from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec, Images, NetworkFile
 from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.engines.thread_engine import ThreadEngine
 from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.assembly import assemble
 from resnet_server.models.certificate_replay import replay
 from resnet_server.models.plan_keeper import Kept
 from resnet_server.models.repository import Candidate, Published
-from resnet_server.models.served_model import ModelInfo, Replay, ServedModel, assemble
+from resnet_server.models.served_model import ModelInfo, Replay, ServedModel
 from resnet_server.planning.plan import Plan
-from resnet_server.planning.planner import ModelFile, Planned, Planner
+from resnet_server.planning.planner import Members, ModelFile, Planned, Planner
 from resnet_server.planning.report import log_plan
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
 AnyEngine = ProcessEngine | ThreadEngine
+Key = tuple[str, str, str]
+"""Name, version and precision: the labels of a model's metrics."""
+Measure = Callable[[Planner, Sequence[ModelFile], Members], Planned]
 SHARES_MEMORY = hasattr(os, "memfd_create")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -49,13 +54,28 @@ class Origin:
     beside: bool = False
 
 
+@dataclass(frozen=True)
+class ReplayTask:
+    """What a network of an engine has to answer to which images."""
+
+    images: Images
+    expected: Expected
+    network: int = 0
+
+
 @dataclass
 class Loaded:
-    """A model that holds its certificate here, and the warm engines that compute it; `seconds` from opening to warm."""
+    """A model that holds its certificate here, and the warm engines that compute it; `seconds` from opening to warm.
+
+    `planner` makes another plan of these `files` (the `members` of a group), and `restart` loads the same in another plan.
+    """
 
     info: ModelInfo
     engines: list[AnyEngine]
-    origin: Origin
+    planner: Planner
+    files: list[ModelFile]
+    restart: "Callable[[Planned], Awaitable[Loaded]]"
+    members: Members = None
     seconds: float = 0.0
 
     async def close(self) -> None:
@@ -138,18 +158,23 @@ class Loader:
     async def _plan(self, published: Published, candidates: list[Candidate], like: Sequence[Loaded] | None) -> Planned:
         own, files = published.own.applied(self._settings), published.files(candidates)
         if like is None:
-            return await self._measured(Planner(own, self._devices[0]), Planner.plan, files)
+            return await self.measured(Planner(own, self._devices[0]), Planner.plan, files)
         planner = Planner(own, self._devices[0], niceness=NICENESS)
         kept = await asyncio.to_thread(planner.kept, files)
-        if kept is None and (taken_over := plan_of_the_same(published, candidates, like)) is not None:
+        if kept is None and (taken_over := plan_of_the_same(published, candidates, [one.info for one in like])) is not None:
             return Planned(taken_over, {}, cached=False)
-        return kept or await self._measured(planner, Planner.measure, files)
+        return kept or await self.measured(planner, Planner.measure, files)
 
-    async def _measured(self, planner: Planner, how: Callable[[Planner, Sequence[ModelFile]], Planned], files: list[ModelFile]) -> Planned:
+    @property
+    def device(self) -> Device:
+        """The first, for which plans are made."""
+        return self._devices[0]
+
+    async def measured(self, planner: Planner, how: Measure, files: list[ModelFile], members: Members = None) -> Planned:
         """Measured in a thread; ended with this, if it is cancelled."""
         self._measuring.add(planner)
         try:
-            return await asyncio.to_thread(how, planner, files)
+            return await asyncio.to_thread(how, planner, files, members)
         finally:
             planner.give_up()
             self._measuring.discard(planner)
@@ -157,7 +182,28 @@ class Loader:
     async def _start(self, origin: Origin, planned: Planned) -> Loaded:
         published, candidate, sample = origin.published, origin.candidate, origin.sample
         manifest, plan = published.manifest, planned.plan
-        spec = EngineSpec(
+        labels = (published.name, published.version, candidate.artifact.precision)
+        checks: list[Replay | None] = []
+
+        async def check(engine: AnyEngine) -> None:
+            checks.append(await self.check_here(origin, engine))
+
+        engines = await self.open_engines(self.spec_of([origin], plan), plan, labels, check, origin.beside)
+        certified = is_certified(published, candidate)
+        if sample is not None and certified:
+            keep_certified(engines, [ReplayTask(sample.images, sample.expected(manifest, candidate.artifact))])
+        info = ModelInfo(
+            manifest, published.labels, candidate.artifact.precision, self.device.provider, certified, checks[-1], plan, published.own
+        )
+        self.log_ready(info)
+        planner = Planner(published.own.applied(self._settings), self.device)
+        return Loaded(info, engines, planner, published.files([candidate]), lambda planned: self._start(origin, planned))
+
+    def spec_of(self, origins: Sequence[Origin], plan: Plan) -> EngineSpec:
+        """Of an engine that computes these files, which have one input and one output."""
+        first, *others = origins
+        candidate, manifest = first.candidate, first.published.manifest
+        return EngineSpec(
             candidate.path,
             self._devices[0],
             threads=plan.threads,
@@ -168,38 +214,33 @@ class Loader:
             classes=manifest.output.classes,
             sha256=candidate.artifact.sha256,
             channels=manifest.input.channels or 3,
+            others=tuple(NetworkFile(other.candidate.path, other.candidate.artifact.sha256) for other in others),
         )
-        labels = (published.name, published.version, candidate.artifact.precision)
+
+    async def open_engines(
+        self, spec: EngineSpec, plan: Plan, labels: Key, check: Callable[[AnyEngine], Awaitable[None]], beside: bool = False
+    ) -> list[AnyEngine]:
+        """Start the engines of a plan and `check` one of each kind, the first last; EngineError leaves none behind."""
         engines: list[AnyEngine] = []
         try:
             specs = [replace(spec, device=device) for device in self._devices for _ in range(plan.engines)]
             engines += [self._engine(each, self._metrics.engine_restarts.labels(*labels).inc) for each in specs]
-            await self._open(engines, origin.beside)
-            for engine in reversed(engines if self._devices[0].provider == CUDA_PROVIDER else engines[:1]):
-                check = await self._check_here(origin, engine)
+            await self._open(engines, beside)
+            for engine in reversed(engines if self.device.provider == CUDA_PROVIDER else engines[:1]):
+                await check(engine)
         except BaseException:
             await close_all(engines)
             raise
-        certified = is_certified(published, candidate)
-        if sample is not None and certified:
-            for engine in engines:
-                keep_certified(engine, sample.images, sample.expected(manifest, candidate.artifact))
-        provider = self._devices[0].provider
-        info = ModelInfo(manifest, published.labels, candidate.artifact.precision, provider, certified, check, plan, published.own)
-        self._log_ready(info)
-        return Loaded(info, engines, origin)
+        return engines
 
     def keep(self, loaded: Loaded, model: ServedModel) -> Kept:
         """How the plan of a model that is served here is measured again, and replaced."""
-        origin = loaded.origin
-
-        planner = Planner(origin.published.own.applied(self._settings), self._devices[0])
 
         async def measure() -> Plan:
-            return (await self._measured(planner, Planner.measure, origin.published.files([origin.candidate]))).plan
+            return (await self.measured(loaded.planner, Planner.measure, loaded.files, loaded.members)).plan
 
         async def swap(plan: Plan) -> None:
-            other = await self._start(origin, Planned(plan, {}, cached=False))
+            other = await loaded.restart(Planned(plan, {}, cached=False))
             self._metrics.plan_info.remove(*loaded.info.key, *plan_labels(loaded.info.plan))
             old, loaded.info, loaded.engines = loaded.engines, other.info, other.engines
             try:
@@ -208,7 +249,7 @@ class Loader:
             finally:
                 await close_all(old)
 
-        return Kept(model, measure, planner.give_up, swap)
+        return Kept(model, measure, loaded.planner.give_up, swap)
 
     def _watch_gpus(self) -> None:
         for device in self._devices:
@@ -230,13 +271,15 @@ class Loader:
         for engine in engines:  # one start at a time takes one core at most from those that serve
             await engine.open()
 
-    async def _check_here(self, origin: Origin, engine: AnyEngine) -> Replay | None:
+    async def check_here(self, origin: Origin, engine: AnyEngine, network: int = 0) -> Replay | None:
+        """Replay a certificate on a network of an engine; None where there is none. Raises EngineError where it does not hold."""
         published, candidate, sample = origin.published, origin.candidate, origin.sample
         if sample is None or not is_certified(published, candidate):
             return None
         started = time.monotonic()
         spec, expected = engine.spec, sample.expected(published.manifest, candidate.artifact)
-        check = await replay(engine, spec.buckets, bool(spec.wide_threads), sample.images, expected, PAUSES if origin.beside else 0.0)
+        pauses = PAUSES if origin.beside else 0.0
+        check = await replay(engine, spec.buckets, bool(spec.wide_threads), sample.images, expected, pauses, network)
         result = Replay(check, time.monotonic() - started)
         labels = (published.name, published.version, candidate.artifact.precision)
         log.info(
@@ -265,7 +308,8 @@ class Loader:
             metrics.agreement.labels(*labels).set(info.artifact.certificate.top1_agreement)
 
     @staticmethod
-    def _log_ready(info: ModelInfo) -> None:
+    def log_ready(info: ModelInfo) -> None:
+        """Say that a model is ready, and how it computes."""
         plan, labels = info.plan, info.key
         if not info.certified:
             log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", *labels[:2])
@@ -276,11 +320,10 @@ class Loader:
         )
 
 
-def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like: Sequence[Loaded]) -> Plan | None:
+def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like: Sequence[ModelInfo]) -> Plan | None:
     """The plan of an earlier version of the same network in one of these precisions, to be measured again in calm; None without one."""
     precisions = {candidate.artifact.precision for candidate in candidates}
-    for other in like:
-        info = other.info
+    for info in like:
         same = (info.manifest.network.variant, info.manifest.input) == (published.manifest.network.variant, published.manifest.input)
         if same and info.own == published.own and info.precision in precisions:
             reason = f"taken over from version {info.manifest.version}; to be measured in calm"
@@ -293,15 +336,16 @@ def plan_labels(plan: Plan) -> tuple[str, str, str, str]:
     return str(plan.engines), str(plan.threads), str(plan.wide_threads), str(plan.batch)
 
 
-def keep_certified(engine: AnyEngine, images: Images, expected: Expected) -> None:
-    """Have the certificate replayed, in the largest bucket, after every restart; before that the engine serves nobody."""
-    if isinstance(engine, ProcessEngine):
-        spec = engine.spec
+def keep_certified(engines: Sequence[AnyEngine], tasks: Sequence[ReplayTask]) -> None:
+    """Have the certificates replayed, in the largest bucket, after every restart; before that an engine serves nobody."""
+    for engine in engines:
+        if isinstance(engine, ProcessEngine):
+            engine.process.certify = partial(_certify, engine.spec.buckets[-1:], tuple(tasks))
 
-        async def certify(channel: Engine) -> None:
-            await replay(channel, spec.buckets[-1:], False, images, expected)
 
-        engine.process.certify = certify
+async def _certify(buckets: tuple[int, ...], tasks: Sequence[ReplayTask], channel: Engine) -> None:
+    for task in tasks:
+        await replay(channel, buckets, False, task.images, task.expected, network=task.network)
 
 
 def resident_bytes(pid: int) -> int:

@@ -3,17 +3,23 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from resnet_proto.manifest_pb2 import Manifest
 
 from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.errors import ModelNotFoundError, ModelRefusedError, QueueFullError, ServingError, StartError, shown
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.assembly import assemble
+from resnet_server.models.group import VERSION
+from resnet_server.models.group_loader import GroupLoader, GroupSource
 from resnet_server.models.loader import Loaded, Loader
 from resnet_server.models.plan_keeper import Kept, PlanKeeper
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Trust, digests, model_folders, read_model
-from resnet_server.models.served_model import ServedModel, assemble
+from resnet_server.models.served_model import ServedModel
 from resnet_server.models.versions import VersionPolicy, parse_versions
 from resnet_server.settings import Settings
 
@@ -25,6 +31,7 @@ RETRY_SECONDS = 5.0
 Digests = dict[str, dict[str, str]]
 """Of the repository's versions, by model and version."""
 Work = Coroutine[Any, Any, None]
+T = TypeVar("T")
 Refuse = Callable[[Published, str], None]
 
 
@@ -63,17 +70,34 @@ async def load_all(found: Sequence[Published], loader: Loader, refuse: Refuse) -
 
 async def load_one(published: Published, loader: Loader, like: Sequence[Loaded] | None = None) -> list[Loaded]:
     """Load a version; raises StartError, and ModelRefusedError with the reason whatever keeps it from serving."""
+    if published.refusal:
+        raise ModelRefusedError(published.refusal)
+    return await reasoned(*published.key, loader.load(published, like))
+
+
+async def reasoned(name: str, version: str, loading: Coroutine[Any, Any, T]) -> T:
+    """What is loaded; raises StartError, and ModelRefusedError with the reason whatever keeps it from serving."""
     try:
-        if published.refusal:
-            raise ServingError(published.refusal)
-        return await loader.load(published, like)
+        return await loading
     except StartError:
         raise
     except ServingError as error:
         raise ModelRefusedError(str(error)) from None
     except Exception as error:
-        log.exception("%s version %s cannot be loaded", published.name, published.version)
+        log.exception("%s version %s cannot be loaded", name, version)
         raise ModelRefusedError(f"{type(error).__name__}: {error}") from None
+
+
+async def load_groups(sources: Sequence[GroupSource], loader: GroupLoader, refuse: Refuse) -> AsyncIterator[tuple[Published, list[Loaded]]]:
+    """As `load_all`; what callers find of a group stands in place of a published version."""
+    for source in sources:
+        place = Published(source.name, VERSION, Path(), Manifest(name=source.name, version=VERSION))
+        try:
+            loaded = await reasoned(source.name, VERSION, loader.load(source))
+        except ModelRefusedError as error:
+            refuse(place, str(error))
+        else:
+            yield replace(place, manifest=loaded.info.manifest, labels=loaded.info.labels), [loaded]
 
 
 class ModelControl:

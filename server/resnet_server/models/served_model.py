@@ -1,31 +1,25 @@
-"""A model that is ready: what is known of it, and the batcher in front of its engines, wired to the metrics."""
+"""A model that is ready: what is known of it, and the batcher in front of its engines."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 
 from resnet_proto.manifest_pb2 import Artifact, Manifest
 from resnet_proto.sample_check import SampleCheck
 
-from resnet_server.batching.admission import Admission
-from resnet_server.batching.batch import BatchReport, Limits, Watchers
 from resnet_server.batching.batcher import Batcher
+from resnet_server.batching.chooser import ANY, Demand
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.row_queue import NORMAL
-from resnet_server.batching.tally import Tally
 from resnet_server.batching.waiter import Answer
-from resnet_server.engines.api import CPU_PROVIDER, Engine, Images
-from resnet_server.metrics.metrics import Metrics
+from resnet_server.engines.api import Images
+from resnet_server.errors import InvalidRequestError
+from resnet_server.models.accuracy import certified, stated
 from resnet_server.models.model_settings import NONE, ModelSettings
 from resnet_server.planning.plan import Plan
 from resnet_server.planning.plan_watch import PlanWatch
-from resnet_server.processes.clock import LoopClock
-from resnet_server.settings import Settings
 
-MOST_KINDS = 4096
-"""Of batches, by rows and requests: for so many the way to count them is kept."""
 LET_GO_SECONDS = 1.0  # in which whoever has just looked up the batcher of a plan that goes has queued its rows
 
 
@@ -70,6 +64,23 @@ class ModelInfo:
         """Of the certificate that holds; empty without one."""
         return self.artifact.certificate.id if self.certified else ""
 
+    @property
+    def accuracy(self) -> float | None:
+        """Of the file that is served, 0..1; None where neither training nor certificate says."""
+        if not self.certified:
+            return None
+        found = stated(self.manifest, self.artifact)
+        return certified(self.artifact) if found is None else found
+
+    def check_demand(self, demand: Demand) -> None:
+        """Raise InvalidRequestError for a demand that this network does not meet: it has no other one to offer."""
+        depth, accuracy = self.manifest.network.depth, self.accuracy
+        if demand.max_depth and depth > demand.max_depth:
+            raise InvalidRequestError(f"max_depth: {demand.max_depth}; '{self.manifest.name}' has {depth} layers")
+        if demand.min_accuracy and (accuracy is None or accuracy < demand.min_accuracy):
+            has = "is not known" if accuracy is None else f"is {accuracy:g}"
+            raise InvalidRequestError(f"min_accuracy: {demand.min_accuracy:g}; that of '{self.manifest.name}' {has}")
+
     def properties(self) -> dict[str, str]:
         """What callers are told of how it computes."""
         properties = {"precision": self.precision, "provider": self.provider, "certified": str(self.certified).lower()}
@@ -110,9 +121,9 @@ class ServedModel:
         self._on_engines = changed
         self.batcher.watch_engines(changed)
 
-    async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL) -> Answer:
+    async def infer(self, rows: Images, deadline: float | None, priority: int = NORMAL, demand: Demand = ANY) -> Answer:
         """Compute UINT8 [n, h, w, 3]; see `Batcher.submit`."""
-        return await self.batcher.submit(rows, deadline, priority)
+        return await self.batcher.submit(rows, deadline, priority, demand)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -154,52 +165,3 @@ class ServedModel:
         self.batcher.watch_engines(self._on_engines)
         await asyncio.sleep(LET_GO_SECONDS)
         await old.drain()
-
-
-def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, metrics: Metrics, tally: Tally | None = None) -> ServedModel:
-    """Put a batcher in front of warm engines; `tally` is what front ends of the same engines count in common."""
-    plan, settings = info.plan, info.own.applied(settings)
-    grain = plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
-    limits = Limits(settings.max_batch, plan.batch, settings.max_queue_rows, settings.max_delay, grain, settings.frontends or 1)
-    cost, watch = CostModel(plan.fixed, plan.per_row, bool(plan.wide_threads)), PlanWatch(plan.fixed, plan.per_row)
-    batcher = Batcher(engines, limits, LoopClock(), Admission(cost, plan.batch), watchers(info, metrics, watch), tally)
-    served = ServedModel(info, batcher, cost, watch)
-    metrics.queue_rows.labels(*info.key).set_function(lambda: batcher.queued_rows)
-    metrics.plan_error.labels(*info.key).set_function(lambda: watch.times)
-    return served
-
-
-def watchers(info: ModelInfo, metrics: Metrics, watch: PlanWatch) -> Watchers:
-    """What the batcher tells, as metrics and statistics, and to whoever watches over the plan."""
-    labels, wide = info.key, bool(info.plan.wide_threads)
-    compute, rows, images = metrics.compute_seconds.labels(*labels), metrics.batch_rows.labels(*labels), metrics.images.labels(*labels)
-    error, queue = metrics.prediction_error.labels(*labels), metrics.queue_seconds.labels(*labels)
-    note, statistics, key = metrics.buffer.note, metrics.statistics, labels[:2]
-    waited = statistics.wait_counter(key)
-
-    @lru_cache(MOST_KINDS)
-    def batch_of(size: int, requests: int) -> Callable[[float], None]:
-        """Counts one such batch, given its seconds: one note, where there are many to take."""
-        counted = statistics.batch_counter(key, size, requests)
-
-        def count(seconds: float) -> None:
-            compute.observe(seconds)
-            rows.observe(size)
-            images.inc(size)
-            counted(seconds)
-
-        return count
-
-    def count_wait(seconds: float) -> None:
-        queue.observe(seconds)
-        waited(seconds)
-
-    def on_batch(report: BatchReport) -> None:
-        note(batch_of(report.rows, report.tickets), report.compute_seconds)
-        statistics.batch_ended(key)
-        if report.predicted_seconds is not None:
-            note(error.observe, abs(report.compute_seconds - report.predicted_seconds))
-        if not (wide and report.alone):
-            watch.note(report.rows, report.compute_seconds)
-
-    return Watchers(on_batch, partial(note, count_wait), metrics.engine_hung.labels(*labels).inc)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,20 @@ from resnet_server.engines.api import Device, EngineSpec, power_of_two_buckets
 from resnet_server.engines.compute import Compute
 from resnet_server.errors import EngineError
 from resnet_server.planning.disturbance import processor_time
-from resnet_server.planning.plan import Trial
+from resnet_server.planning.plan import UNDISTURBED, Trial
 
 FIRST_ROWS = 8
 HOPELESS = 1.4  # a precision so much slower than the fastest is not tried further
+DOMINATED = 1.2  # nor a member of a group beside one that is as accurate and so much faster
 LEAST_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Task:
-    """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials together."""
+    """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials together.
+
+    With `accuracies` the files are a group's, by the labels of its members, which all serve together: an accurate one may be slow.
+    """
 
     files: dict[str, str]
     device: tuple[str, str, str, int, str]
@@ -38,6 +42,7 @@ class Task:
     width: int
     seconds: float
     channels: int = 3
+    accuracies: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,15 @@ class Bench:
         first = self._task.layouts[0]
         rows = min(FIRST_ROWS, self._task.max_batch)
         share = self._task.seconds / (len(self._task.files) * (1 + len(self._task.layouts) * (1 + len(self._buckets))))
-        rates: dict[str, float] = {}
+        trials: dict[str, Trial] = {}
         for precision in self._task.files:
             try:
-                rates[precision] = self._measure(precision, first, self._open(precision, *first), rows, share).throughput
+                trials[precision] = self._measure(precision, first, self._open(precision, *first), rows, share)
             except EngineError as error:
                 self.broken[precision] = str(error)
-        worth = [precision for precision, rate in rates.items() if HOPELESS * rate >= max(rates.values())]
+        rates = {precision: trial.throughput for precision, trial in trials.items()}
+        calm = all(trial.share >= UNDISTURBED for trial in trials.values())
+        worth = promising(rates, self._task.accuracies, calm)
         share *= len(self._task.files) / max(1, len(worth))
         for layout in self._task.layouts:
             for precision in sorted(worth, key=lambda name: -rates[name]):
@@ -133,6 +140,17 @@ class Bench:
         trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide, share)
         self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
         return trial
+
+
+def promising(rates: dict[str, float], accuracies: dict[str, float], calm: bool = True) -> list[str]:
+    """Whom to try further, of images a second by file; all of a group where these were not measured in calm."""
+    if not accuracies:
+        return [precision for precision, rate in rates.items() if HOPELESS * rate >= max(rates.values())]
+
+    def dominated(label: str) -> bool:
+        return any(accuracies[other] >= accuracies[label] and rate > DOMINATED * rates[label] for other, rate in rates.items())
+
+    return [label for label in rates if not calm or not dominated(label)]
 
 
 def layouts(cores: int, engines: int | None, threads: int | None) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import onnxruntime
 from resnet_server.engines.api import CUDA_PROVIDER, Device
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import EngineError
+from resnet_server.planning.group_plan import MemberFacts, choose_for_group
 from resnet_server.planning.measure import Found, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.plan_cache import PlanCache
@@ -26,9 +27,16 @@ METHOD = 3  # of measuring and choosing; a plan that was made by another one is 
 GRACE_SECONDS = 120.0  # to open the sessions of a large network
 
 
+Members = Mapping[str, MemberFacts] | None
+"""Of a group by label; None where the files are one model's."""
+
+
 @dataclass(frozen=True)
 class ModelFile:
-    """One certified file that a plan may choose; it takes UINT8 [rows, `height`, `width`, `channels`]."""
+    """One certified file that a plan may choose; it takes UINT8 [rows, `height`, `width`, `channels`].
+
+    Of a member of a group, its label stands for the precision.
+    """
 
     precision: str
     path: Path
@@ -66,35 +74,40 @@ class Planner:
         """Cores to share out; a GPU counts as one."""
         return 1 if self._device.provider == CUDA_PROVIDER else available_cores()
 
-    def plan(self, files: Sequence[ModelFile]) -> Planned:
-        """Return the best plan over the files of one version; raise EngineError if none of them opens."""
-        return self.kept(files) or self.measure(files)
+    def plan(self, files: Sequence[ModelFile], members: Members = None) -> Planned:
+        """Return the best plan over the files of one version, or, for the `members` of a group, by label.
 
-    def kept(self, files: Sequence[ModelFile]) -> Planned | None:
+        Raises EngineError if none of them opens.
+        """
+        return self.kept(files, members) or self.measure(files, members)
+
+    def kept(self, files: Sequence[ModelFile], members: Members = None) -> Planned | None:
         """The plan that was measured before, if there is one."""
-        plan = self._cache.load(self._key(files)) if self._cache and not self._fresh else None
+        plan = self._cache.load(self._key(files, members)) if self._cache and not self._fresh else None
         return None if plan is None else Planned(plan, {}, cached=True)
 
-    def measure(self, files: Sequence[ModelFile]) -> Planned:
+    def measure(self, files: Sequence[ModelFile], members: Members = None) -> Planned:
         """Measure a plan whatever is kept; a doubtful one is not kept, nor does it replace one that is."""
-        found = self._try(files)
+        found = self._try(files, {label: facts.accuracy for label, facts in (members or {}).items()})
         if not found.trials:
             raise EngineError("; ".join(found.broken.values()) or "the trial found nothing")
-        plan = choose(found.trials, self._settings.latency_target, self.cores)
+        limits = (self._settings.latency_target, self.cores)
+        plan = choose_for_group(found.trials, members, *limits) if members else choose(found.trials, *limits)
         if plan.doubtful:
             log.warning("plan: measured while others used the processor (its share was %.0f %%); not kept", 100 * plan.share)
         elif self._cache and not found.broken:
-            self._cache.save(self._key(files), plan)
+            self._cache.save(self._key(files, members), plan)
         return Planned(plan, found.broken, cached=False)
 
-    def _try(self, files: Sequence[ModelFile]) -> Found:
+    def _try(self, files: Sequence[ModelFile], accuracies: dict[str, float]) -> Found:
         settings = self._settings
         shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
         paths = {file.precision: str(file.path) for file in files}
         size = (files[0].height, files[0].width)
-        task = Task(paths, astuple(self._device), shapes, settings.max_batch, *size, settings.plan_seconds, files[0].channels)
+        seconds = settings.plan_seconds * max(1, len({file.path.parent for file in files}))
+        task = Task(paths, astuple(self._device), shapes, settings.max_batch, *size, seconds, files[0].channels, accuracies)
         with tempfile.TemporaryFile("w+", encoding="utf-8") as result:
-            status, said = self._run(result.fileno(), json.dumps(asdict(task)))
+            status, said = self._run(result.fileno(), json.dumps(asdict(task)), seconds + GRACE_SECONDS)
             last = (said.strip().splitlines() or ["it said nothing"])[-1]
             if status:
                 raise EngineError(f"plan: the trial ended with status {status}: {last}")
@@ -105,9 +118,8 @@ class Planner:
             except (ValueError, KeyError, TypeError) as error:
                 raise EngineError(f"plan: the trial's result is not readable ({error}); it said: {last}") from None
 
-    def _run(self, result: int, given: str) -> tuple[int, str]:
+    def _run(self, result: int, given: str, seconds: float) -> tuple[int, str]:
         """Exit status and what was said by a process that writes to `result`, and that `give_up` ends."""
-        seconds = self._settings.plan_seconds + GRACE_SECONDS
         command = [sys.executable, "-P", "-m", "resnet_server.planning.measure", str(result), str(self._niceness)]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, pass_fds=(result,)) as process:
@@ -127,9 +139,11 @@ class Planner:
         if running is not None:
             running.kill()
 
-    def _key(self, files: Sequence[ModelFile]) -> dict[str, object]:
+    def _key(self, files: Sequence[ModelFile], members: Members) -> dict[str, object]:
         settings = self._settings
+        group = {"group": [(file.precision, file.sha256, members[file.precision].accuracy) for file in files]} if members else {}
         return {
+            **group,
             "method": METHOD,
             "files": sorted(file.sha256 for file in files),
             "machine": [processor(), self.cores, self._device.provider, self._device.name, os.uname().machine],

@@ -44,7 +44,7 @@ class Waiting:
     behind: int = 0
     slack: float = NEVER
     last_slack: float = NEVER
-    engines: int = 1
+    engines: float = 1
     min_accuracy: float = 0.0
     max_depth: int = 0
 
@@ -66,14 +66,19 @@ class DepthPolicy:
     def __init__(self, members: Sequence[Member], max_batch: int, target: float | None = None) -> None:
         if not members:
             raise ValueError("members: none given; expected at least one")
-        self.members = tuple(members)
         self.target = target
         self.slow_down = 1.0
-        self._loaded = [member.seconds(max_batch) / max_batch for member in self.members]
+        self._max_batch = max_batch
+        self.replan(members)
         self._rate = ArrivalRate()
         self._top = self._level = len(self.members) - 1
         self._changed = self._rose = NEVER_BEFORE
         self._dwell = DWELL_SECONDS
+
+    def replan(self, members: Sequence[Member]) -> None:
+        """Take the costs of another measurement of the same members; what was learned of the load stays."""
+        self._loaded = [member.seconds(self._max_batch) / self._max_batch for member in members]
+        self.members = tuple(members)
 
     def arrived(self, now: float, rows: int) -> None:
         """Note rows that came at `now`."""
@@ -104,13 +109,13 @@ class DepthPolicy:
         low, high = self._accepted(waiting)
         level = self._standing(now, waiting.engines)
         reason = Reason.LOAD if level < high else Reason.DEEPEST if high == self._top else Reason.LIMIT
-        level = min(level, high)
+        level = allowed = min(level, high)
         while level > 0:
             obstacle = self._obstacle(level, waiting)
             if obstacle is None:
                 break
             level, reason = level - 1, obstacle
-        if level < self._level and waiting.behind:  # more comes than was thought: what waits says so before the rate does
+        if level < allowed and waiting.behind:  # more comes than was thought: what waits says so before the rate does
             self._fall(now, level)
         return Decision(self.members[level], reason) if level >= low else Decision(self.members[low], Reason.FLOOR)
 
@@ -121,7 +126,7 @@ class DepthPolicy:
             raise ValueError(f"min_accuracy: {waiting.min_accuracy:g} with max_depth {waiting.max_depth}; no member has both")
         return self.members.index(accepted[0]), self.members.index(accepted[-1])
 
-    def _standing(self, now: float, engines: int) -> int:
+    def _standing(self, now: float, engines: float) -> int:
         """The level that what comes can be answered with for long: down at once, up one step at a time."""
         busy = self.slow_down * self._rate.rows_per_second(now) / engines
         level = self._level

@@ -14,7 +14,8 @@ from resnet_server.batching.batch import Limits
 from resnet_server.batching.batcher import Batcher
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.deadlines import SLACK, Deadlines
-from resnet_server.batching.row_queue import NORMAL, Ticket
+from resnet_server.batching.row_queue import NORMAL
+from resnet_server.batching.ticket import Ticket
 from resnet_server.batching.waiter import Answer, LoopWaiter
 from resnet_server.engines.api import Images, Outcome
 from resnet_server.errors import DeadlineError, ModelUnavailableError, ServingError
@@ -184,7 +185,7 @@ class Busy:
     def kill(self) -> None:
         pass
 
-    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         self.running += 1
         assert self.running <= self.depth
         values = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)

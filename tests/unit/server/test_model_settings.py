@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from resnet_proto.manifest_pb2 import Artifact, Input, Manifest, Network
 from resnet_server.cli import main
 from resnet_server.engines.api import CPU_PROVIDER
-from resnet_server.models.loader import Loaded, Origin, plan_of_the_same
+from resnet_server.models.loader import plan_of_the_same
 from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, read_model_settings
 from resnet_server.models.repository import Candidate, Published
 from resnet_server.models.served_model import ModelInfo
@@ -104,7 +104,7 @@ def test_a_new_version_of_the_same_network_takes_its_plan_over_to_be_measured_in
     plan = choose([Trial("fp32", 2, 1, rows, 1e-3 * rows) for rows in (1, 8)], None, 2)
     old = published("1")
     info = ModelInfo(old.manifest, (), "fp32", CPU_PROVIDER, True, None, plan)
-    like = [Loaded(info, [], Origin(old, old.candidates[0], None))]
+    like = [info]
 
     def found(new: Published) -> Any:
         return plan_of_the_same(new, new.candidates, like)

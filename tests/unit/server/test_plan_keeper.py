@@ -17,8 +17,9 @@ from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.errors import EngineError
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models import served_model
+from resnet_server.models.assembly import assemble
 from resnet_server.models.plan_keeper import Kept, PlanKeeper
-from resnet_server.models.served_model import ModelInfo, ServedModel, assemble
+from resnet_server.models.served_model import ModelInfo, ServedModel
 from resnet_server.planning.disturbance import ProcessorTime, processor_time
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.plan_watch import ENOUGH, PlanWatch

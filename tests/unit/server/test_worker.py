@@ -47,7 +47,7 @@ def channel_to(compute: Failing) -> Iterator[tuple[socket.socket, SharedSlots, "
         with theirs:
             socket.send_fds(owner, [messages.CHANNEL], [theirs.fileno(), memory])
         os.close(memory)
-        served = thread.submit(Worker(SPEC, compute, workers_owner).serve)
+        served = thread.submit(Worker(SPEC, (compute,), workers_owner).serve)
         yield ours, slots, served
         owner.shutdown(socket.SHUT_WR)
 
@@ -55,7 +55,7 @@ def channel_to(compute: Failing) -> Iterator[tuple[socket.socket, SharedSlots, "
 def test_an_error_costs_one_batch() -> None:
     with channel_to(Failing("ONNX Runtime failed on 2 rows: out of memory")) as (ours, slots, served):
         for slot in range(2):
-            ours.send(messages.ORDER.pack(slot, 2, False))
+            ours.send(messages.ORDER.pack(slot, 2, False, 0))
             answer = ours.recv(messages.LONGEST)
             assert messages.FAILED.unpack(answer[: messages.FAILED.size]) == (messages.ERROR, slot)
             assert answer.endswith(b"out of memory")
@@ -66,7 +66,7 @@ def test_an_error_costs_one_batch() -> None:
 def test_a_channel_that_closes_gives_its_slots_back_and_the_engine_goes_on() -> None:
     compute = Failing("")
     with channel_to(compute) as (ours, _, served):
-        ours.send(messages.ORDER.pack(0, 1, False))
+        ours.send(messages.ORDER.pack(0, 1, False, 0))
         ours.recv(messages.LONGEST)
         assert compute.pinned == messages.DEPTH
         ours.close()
@@ -76,7 +76,7 @@ def test_a_channel_that_closes_gives_its_slots_back_and_the_engine_goes_on() -> 
 
 def test_a_gpu_that_has_failed_for_good_ends_the_process() -> None:
     with channel_to(Failing("ONNX Runtime failed on 2 rows: CUDA failure 700: an illegal memory access")) as (ours, slots, served):
-        ours.send(messages.ORDER.pack(0, 1, False))
+        ours.send(messages.ORDER.pack(0, 1, False, 0))
         with pytest.raises(EngineError, match="CUDA failure 700"):
             served.result(30)
         assert slots.running == 0  # so that its owner sees that the batch was begun, and never runs it again

@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 from resnet_proto import classifier_pb2 as pb
 
+from resnet_server.batching.chooser import ANY, Demand
 from resnet_server.batching.waiter import Answer
 from resnet_server.endpoints.classify_message import ClassifyMessage, read_classify
 from resnet_server.endpoints.decoding.pool import DecoderPool
@@ -14,9 +15,12 @@ from resnet_server.endpoints.error_status import Border, CallRecord, Context
 from resnet_server.endpoints.grpc.door import RETRY_SECONDS, Door
 from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.labels import check_labels, first_classes
+from resnet_server.endpoints.parameters import check_accuracy
 from resnet_server.engines.api import Logits
 from resnet_server.errors import InvalidRequestError, QueueFullError
-from resnet_server.models.served_model import ServedModel
+from resnet_server.models.depth_chooser import choice_of
+from resnet_server.models.served_group import ServedGroup
+from resnet_server.models.served_model import ModelInfo, ServedModel
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"]
 DEFAULT_TOP_K = 5
@@ -58,13 +62,15 @@ class ClassifierService:
         request, count = found.request, len(found.images)
         self._registry.check_up(model)
         top_k = self._check(count, request.top_k, model)
+        demand = demand_of(request)
+        model.info.check_demand(demand)
         self.door.take_rows(context, count)
-        model.batcher.judge(count, deadline)
+        model.batcher.judge(count, deadline, demand=demand)
         started = self._now()
         with self._decoding(count):
             rows = await self._decoders.decode(found.images, model.manifest.input, None if deadline is None else deadline - started)
         decoded = self._now()
-        answer = await model.infer(rows, deadline)
+        answer = await model.infer(rows, deadline, demand=demand)
         return encode(model, answer, top_k, decoded - started).SerializeToString()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
@@ -79,6 +85,9 @@ class ClassifierService:
                 provider=model.info.provider,
                 precision=model.precision,
                 max_batch_rows=model.batcher.limits.max_request,
+                engines=model.info.plan.engines,
+                batch_rows=model.info.plan.batch,
+                members=map(member_message, model.info.members, model.info.accuracies) if isinstance(model, ServedGroup) else (),
             )
         for refused in self._registry.refused:
             response.models.add(name=refused.name, version=refused.version, state=pb.ServedModel.STATE_REFUSED, reason=refused.reason)
@@ -104,6 +113,27 @@ class ClassifierService:
             self._rows -= count
 
 
+def demand_of(request: pb.ClassifyRequest) -> Demand:
+    """What is asked of the network that answers; raises InvalidRequestError for what is no share."""
+    if not (request.min_accuracy or request.max_depth):
+        return ANY
+    return Demand(check_accuracy(request.min_accuracy), request.max_depth)
+
+
+def member_message(info: ModelInfo, accuracy: float) -> pb.Member:
+    """One network of a group."""
+    return pb.Member(
+        name=info.manifest.name,
+        version=info.manifest.version,
+        precision=info.precision,
+        certificate_id=info.certificate_id,
+        depth=info.manifest.network.depth,
+        accuracy=accuracy,
+        fixed_seconds=info.plan.fixed,
+        per_row_seconds=info.plan.per_row,
+    )
+
+
 def softmax(logits: Logits) -> Logits:
     """Row-wise softmax of FP32 [n, classes], stable for large logits."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -127,9 +157,13 @@ def encode(model: ServedModel, answer: Answer, top_k: int, decode_seconds: float
         result = response.results.add()
         for index in first_classes(row, top_k):
             result.labels.add(index=index, label=model.labels[index], probability=probabilities[index], logit=row[index])
-    execution = response.execution
-    execution.provider, execution.precision = model.info.provider, model.precision
-    execution.certificate_id = model.info.certificate_id
+    execution, choice = response.execution, choice_of(answer)
+    info = model.info if choice is None else choice.info
+    execution.provider, execution.precision, execution.certificate_id = info.provider, info.precision, info.certificate_id
+    if choice is not None:
+        execution.network, execution.network_version = info.manifest.name, info.manifest.version
+        execution.network_depth, execution.network_accuracy = info.manifest.network.depth, choice.accuracy
+        execution.reason = choice.reason
     execution.batch_rows, execution.decode_seconds = answer.batch_rows, decode_seconds
     execution.queue_seconds, execution.compute_seconds = answer.queue_seconds, answer.compute_seconds
     return response

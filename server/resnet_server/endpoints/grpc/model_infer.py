@@ -4,14 +4,14 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 
 from resnet_server.batching.batcher import Batcher
-from resnet_server.batching.row_queue import Ticket
+from resnet_server.batching.ticket import Ticket
 from resnet_server.batching.waiter import Answer
 from resnet_server.endpoints.error_status import Border, CallRecord
 from resnet_server.endpoints.grpc.door import Door
 from resnet_server.endpoints.grpc.known_requests import Checked, KnownRequests
 from resnet_server.endpoints.infer_message import read_message
 from resnet_server.endpoints.parameters import read_parameters
-from resnet_server.endpoints.tensors import AnswerEncoder, check_outputs, decode_rows
+from resnet_server.endpoints.tensors import AnswerEncoder, GroupEncoder, check_outputs, decode_rows, encoder_of
 from resnet_server.engines.api import Images
 from resnet_server.errors import ServingError
 from resnet_server.transport.api import DirectCall
@@ -24,7 +24,7 @@ class ModelInfer:
         self._registry = door.registry
         self._border = border
         self._door = door
-        self._encoder = lru_cache(AnswerEncoder)
+        self._encoder = lru_cache(encoder_of)
         self._known_requests = KnownRequests()
         self._generation = self._registry.generation
         self._registry.watch(self._look)
@@ -63,6 +63,7 @@ class ModelInfer:
         parameters = read_parameters(found.request)
         model = self._registry.find(found.request.model_name, found.request.model_version, parameters.precision)
         record.model, record.version = model.name, model.version
+        model.info.check_demand(parameters.demand)
         rows = decode_rows(found, model.manifest, model.batcher.limits.max_request)
         top_k = check_outputs(found.request, model.manifest, len(rows))
         checked = Checked(model, parameters, found.request.id, top_k, rows.shape, generation)
@@ -81,7 +82,7 @@ class Inference:
         record: CallRecord,
         call: DirectCall,
         checked: Checked,
-        encoder: AnswerEncoder,
+        encoder: AnswerEncoder | GroupEncoder,
         leave_door: Callable[[], None],
     ) -> None:
         self._border, self._record, self._call = border, record, call
@@ -93,7 +94,8 @@ class Inference:
 
     def begin(self, rows: Images, deadline: float | None) -> None:
         """Queue UINT8 [n, h, w, 3], and leave the door at the end; raises what `Batcher.submit` raises, and then does not leave it."""
-        self._ticket = ticket = self._batcher.enqueue(rows, deadline, self._checked.parameters.priority, self)
+        parameters = self._checked.parameters
+        self._ticket = ticket = self._batcher.enqueue(rows, deadline, parameters.priority, self, parameters.demand)
         self._call.on_left = self._leave
         if ticket.over:  # another thread was faster
             self._call.on_left = None
@@ -105,7 +107,7 @@ class Inference:
             self._refuse(outcome)  # not raised: its traceback would hold the call
             return
         try:
-            message = self._encoder.encode(self._checked.identity, outcome.logits, self._checked.top_k)
+            message = self._encoder.encode(self._checked.identity, outcome, self._checked.top_k)
             self._border.answered(self._record)
             self._call.answer(message)
         except Exception as error:  # the other answers of this batch must not miss theirs

@@ -46,7 +46,7 @@ class RestClassify:
         return [Route("/classify", self.classify, methods=["POST"])]
 
     async def classify(self, request: Request) -> Response:
-        """`?model=`, `version`, `precision`, `top_k`, `timeout_ms`; `details=1` adds how the answer came to be."""
+        """`?model=`, `version`, `precision`, `top_k`, `timeout_ms`, `min_accuracy`, `max_depth`; `details=1`: how the answer came to be."""
         picture, query = await self._picture(request), request.query_params
         message = pb.ClassifyRequest(
             images=[picture.data],
@@ -54,6 +54,8 @@ class RestClassify:
             model_name=query.get("model", ""),
             model_version=query.get("version", ""),
             precision=query.get("precision", ""),
+            min_accuracy=share(query.get("min_accuracy", "0"), "min_accuracy"),
+            max_depth=whole(query.get("max_depth", "0"), "max_depth"),
         )
         timeout = whole(query.get("timeout_ms", "0"), "timeout_ms")
         context = HttpContext(request, timeout / 1e3 if timeout else None)
@@ -110,6 +112,14 @@ def whole(text: str, field: str) -> int:
     return int(text)
 
 
+def share(text: str, field: str) -> float:
+    """A number from a query; what it may be is judged where the gRPC form is, too."""
+    try:
+        return float(text)
+    except ValueError:
+        raise bad(field, text, "0 to 1, a share of the images") from None
+
+
 def with_details(answer: pb.ClassifyResponse, labels: list[dict[str, Any]]) -> dict[str, Any]:
     """Labels, network and times, for the page."""
     execution = answer.execution
@@ -120,9 +130,23 @@ def with_details(answer: pb.ClassifyResponse, labels: list[dict[str, Any]]) -> d
         "precision": execution.precision,
         "provider": execution.provider,
         "certificate": execution.certificate_id,
+        **chosen(execution),
         "milliseconds": {
             "decode": 1e3 * execution.decode_seconds,
             "queue": 1e3 * execution.queue_seconds,
             "compute": 1e3 * execution.compute_seconds,
         },
+    }
+
+
+def chosen(execution: pb.Execution) -> dict[str, Any]:
+    """Where a group answered: which network did, and why."""
+    if not execution.network:
+        return {}
+    return {
+        "network": execution.network,
+        "network_version": execution.network_version,
+        "depth": execution.network_depth,
+        "accuracy": execution.network_accuracy,
+        "reason": execution.reason,
     }

@@ -214,13 +214,18 @@ def write_response(answer: ModelInferResponse, binary: bool) -> tuple[bytes, dic
     document: dict[str, Any] = {"model_name": answer.model_name, "model_version": answer.model_version}
     if answer.id:
         document["id"] = answer.id
-    document["parameters"] = {name: value.string_param for name, value in answer.parameters.items()}
+    document["parameters"] = {name: _value(value) for name, value in answer.parameters.items()}
     document["outputs"] = [_output(entry, raw, binary) for entry, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)]
     head = orjson.dumps(document)
     if not binary:
         return head, {"Content-Type": "application/json"}
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
     return b"".join((head, *answer.raw_output_contents)), headers
+
+
+def _value(parameter: Any) -> str | int | float | bool:
+    found: str | int | float | bool = getattr(parameter, parameter.WhichOneof("parameter_choice"))
+    return found
 
 
 def _output(entry: Any, raw: bytes, binary: bool) -> dict[str, Any]:

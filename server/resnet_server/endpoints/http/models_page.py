@@ -31,6 +31,8 @@ def described(model: pb.ServedModel) -> dict[str, Any]:
     """Name, depth, precision, accuracy and certificate; the reason of one that is refused."""
     if model.state != pb.ServedModel.STATE_READY:
         return {"name": model.name, "version": model.version, "ready": False, "reason": model.reason}
+    if model.members:
+        return described_group(model)
     manifest = model.manifest
     artifact = next(artifact for artifact in manifest.artifacts if artifact.precision == model.precision)
     certificate = artifact.certificate
@@ -49,3 +51,29 @@ def described(model: pb.ServedModel) -> dict[str, Any]:
         "certificate": certificate.id,
         "input": [manifest.input.height, manifest.input.width],
     }
+
+
+def described_group(model: pb.ServedModel) -> dict[str, Any]:
+    """As `described`, of a group: depth, accuracy and certificate are those of its most accurate member."""
+    best, manifest = model.members[-1], model.manifest
+    return {
+        "name": model.name,
+        "version": model.version,
+        "ready": True,
+        "depth": best.depth,
+        "parameters": manifest.network.parameters,
+        "classes": manifest.output.classes,
+        "precision": model.precision,
+        "provider": model.provider,
+        "accuracy": best.accuracy,
+        "agreement": None,
+        "images": None,
+        "certificate": best.certificate_id,
+        "input": [manifest.input.height, manifest.input.width],
+        "members": [member_facts(member) for member in model.members],
+    }
+
+
+def member_facts(member: pb.Member) -> dict[str, Any]:
+    """One network of a group."""
+    return {name: getattr(member, name) for name in ("name", "version", "precision", "depth", "accuracy")}

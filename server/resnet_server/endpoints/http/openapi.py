@@ -59,7 +59,10 @@ INFERENCE = {
     "required": ["inputs"],
     "properties": {
         "id": {"type": "string"},
-        "parameters": {"type": "object", "description": "`timeout` (microseconds), `priority`, `precision`, `binary_data_output`."},
+        "parameters": {
+            "type": "object",
+            "description": "`timeout` (microseconds), `priority`, `precision`, `min_accuracy`, `max_depth`, `binary_data_output`.",
+        },
         "inputs": {"type": "array", "items": TENSOR},
         "outputs": {"type": "array", "items": {"type": "object"}},
     },
@@ -90,6 +93,8 @@ CLASSIFY = operation(
     query("precision", "string", "One of those that are loaded."),
     query("top_k", "integer", "How many labels; without, 5."),
     query("timeout_ms", "integer", "The answer must come within so many milliseconds."),
+    query("min_accuracy", "number", "Of a group: only networks of at least this accuracy, 0 to 1."),
+    query("max_depth", "integer", "Of a group: only networks of at most so many layers."),
     query("details", "integer", "1: with the network, its certificate and the times."),
     body={
         "image/*": PICTURE,

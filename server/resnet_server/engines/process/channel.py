@@ -73,7 +73,7 @@ class EngineChannel:
         self._loop.add_reader(ours.fileno(), self._read)
         self._changed()
 
-    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None]) -> None:
+    def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         """See `Engine.start`."""
         with self._lock:
             order = _Order(self._free.pop(), rows, done)
@@ -86,7 +86,7 @@ class EngineChannel:
             try:
                 if self._socket is None:
                     raise OSError
-                self._socket.send(messages.ORDER.pack(order.slot, rows, alone))
+                self._socket.send(messages.ORDER.pack(order.slot, rows, alone, network))
             except OSError:  # it has just died, which is read next
                 self._orders.pop()
                 self._free.append(order.slot)

@@ -8,10 +8,11 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 
-from resnet_server.engines.api import Device, EngineSpec
+from resnet_server.engines.api import Device, EngineSpec, NetworkFile
 from resnet_server.engines.compute import Compute
 from resnet_server.engines.process import messages
 from resnet_server.engines.process.shared_slots import IDLE, SharedSlots
@@ -30,21 +31,25 @@ def main() -> None:
     with socket.socket(fileno=int(descriptor)) as owner, contextlib.suppress(BrokenPipeError):  # the owner is gone before all is warm
         try:
             spec = decode(text)
-            compute = Compute(spec)
-            compute.warm_up(spec.blank())
+            networks = [Compute(each) for each in spec.networks]
+            for network in networks:
+                network.warm_up(spec.blank())
         except ServingError as error:
             owner.send(messages.BROKEN + str(error).encode()[: messages.LONGEST - 1])
             return
         owner.send(messages.READY)
-        Worker(spec, compute, owner).serve()
+        Worker(spec, networks, owner).serve()
 
 
 class Worker:
-    """Serves its channels in turn, an order at a time, so that none waits behind another's backlog."""
+    """Serves its channels in turn, an order at a time, so that none waits behind another's backlog.
 
-    def __init__(self, spec: EngineSpec, compute: Compute, owner: socket.socket) -> None:
+    `networks` are those of the spec, by number. Memory is pinned for a process, whichever of them uses it.
+    """
+
+    def __init__(self, spec: EngineSpec, networks: Sequence[Compute], owner: socket.socket) -> None:
         self._spec = spec
-        self._compute = compute
+        self._networks = networks
         self._owner = owner
         self._selector = selectors.DefaultSelector()
         self._selector.register(owner, selectors.EVENT_READ)
@@ -77,7 +82,7 @@ class Worker:
         slots = SharedSlots(memory, self._spec, messages.DEPTH)
         os.close(memory)  # mapped
         for images in slots.images:
-            self._compute.pin(images)
+            self._networks[0].pin(images)
         self._selector.register(socket.socket(fileno=channel), selectors.EVENT_READ, slots)
         return True
 
@@ -98,14 +103,14 @@ class Worker:
         self._selector.unregister(channel)
         channel.close()
         for images in slots.images:
-            self._compute.unpin(images)
+            self._networks[0].unpin(images)
         slots.close()
 
-    def _run(self, slots: SharedSlots, slot: int, rows: int, alone: int) -> bytes:
+    def _run(self, slots: SharedSlots, slot: int, rows: int, alone: int, network: int) -> bytes:
         started = time.perf_counter()
         slots.running = slot
         try:
-            slots.logits[slot][:rows] = self._compute.run(slots.images[slot], rows, bool(alone))
+            slots.logits[slot][:rows] = self._networks[network].run(slots.images[slot], rows, bool(alone))
             answer = messages.DONE.pack(messages.ANSWER, slot, time.perf_counter() - started)
         except Exception as error:  # the engine lives on: one batch failed
             if any(sign in str(error) for sign in BEYOND_REPAIR):
@@ -119,13 +124,15 @@ def encode(spec: EngineSpec) -> str:
     """The spec as JSON."""
     names = ("threads", "wide_threads", "max_rows", "height", "width", "classes", "channels", "sha256")
     values = {name: getattr(spec, name) for name in names}
-    return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device)})
+    others = [(str(file.path), file.sha256) for file in spec.others]
+    return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device), "others": others})
 
 
 def decode(text: str) -> EngineSpec:
     """The spec from JSON."""
     values = json.loads(text)
-    return EngineSpec(**{**values, "path": Path(values["path"]), "device": Device(*values["device"])})
+    others = tuple(NetworkFile(Path(path), sha256) for path, sha256 in values["others"])
+    return EngineSpec(**{**values, "path": Path(values["path"]), "device": Device(*values["device"]), "others": others})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,15 @@ const made = (tag, text = "", className = "") => {
 };
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
+const REASONS = {
+  deepest: "the most accurate network was in time",
+  slack: "a deeper network would have missed the deadline",
+  backlog: "a deeper network would have made others miss theirs",
+  load: "more comes than a deeper network can answer",
+  floor: "at least this accuracy was asked for",
+  limit: "at most this depth was asked for",
+};
+
 let picture = null; // { blob, name }
 let run = 0; // answers of an earlier picture that come late are dropped
 
@@ -91,7 +100,9 @@ function card(answer) {
   const { decode, queue, compute } = answer.milliseconds;
   const times = `${answer.total.toFixed(0)} ms in all: ${decode.toFixed(1)} decoding, ${queue.toFixed(1)} waiting, ${compute.toFixed(1)} computing.`;
   const certificate = answer.certificate ? `Certificate ${answer.certificate.slice(0, 12)}` : "UNCERTIFIED";
-  article.append(list, made("p", times, "facts"), made("p", `${certificate}, ${answer.provider}`, "facts"));
+  article.append(list);
+  if (answer.network) article.append(made("p", `Answered by ${answer.network} · ${answer.precision}, ${percent(answer.accuracy)} right: ${REASONS[answer.reason] ?? answer.reason}.`, "facts"));
+  article.append(made("p", times, "facts"), made("p", `${certificate}, ${answer.provider}`, "facts"));
   return article;
 }
 

@@ -1,0 +1,196 @@
+"""From certified versions to a group that is warm: one plan for all members, and engines that hold the certificate of each."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from resnet_proto.manifest import ManifestError, read_replay
+
+from resnet_server.errors import EngineError, StartError
+from resnet_server.models.group import VERSION, Entry, GroupInfo, entries, manifest_of, precision_of
+from resnet_server.models.loader import AnyEngine, Loaded, Loader, Origin, ReplayTask, is_certified, keep_certified, parse_precisions
+from resnet_server.models.repository import Published
+from resnet_server.models.served_group import with_plan
+from resnet_server.models.served_model import ModelInfo, Replay
+from resnet_server.planning.group_plan import MemberFacts, members_of
+from resnet_server.planning.plan import Plan
+from resnet_server.planning.planner import ModelFile, Planned, Planner
+from resnet_server.planning.report import log_plan
+from resnet_server.settings import Group, Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GroupSource:
+    """A group and the versions that its members are of."""
+
+    name: str
+    versions: tuple[Published, ...]
+
+
+def sources(settings: Settings, found: Sequence[Published]) -> list[GroupSource]:
+    """The groups to serve, each member in its highest version. Raises StartError for a name that is not there, or there twice."""
+    wanted = [group for group in settings.groups if not settings.models or group.name in settings.models]
+    return [_source(group, settings, found) for group in wanted]
+
+
+def check_groups(settings: Settings) -> None:
+    """Raise StartError for a group whose name is taken, or with members that are not in the repository."""
+    names = [group.name for group in settings.groups]
+    there = {folder.name for folder in settings.repository.iterdir() if folder.is_dir()} if settings.repository.is_dir() else set()
+    for group in settings.groups:
+        if names.count(group.name) > 1:
+            raise StartError(f"group: '{group.name}' is given twice")
+        if group.name in there:
+            raise StartError(f"group: '{group.name}' is a model of {settings.repository}; expected another name")
+        if missing := [name for name in group.members if name not in there]:
+            raise StartError(f"group: {group.name}: {', '.join(missing)} not in {settings.repository}; it holds {', '.join(sorted(there))}")
+
+
+def names_to_scan(settings: Settings) -> tuple[str, ...]:
+    """The models to read: those asked for by name, and the members of groups asked for; empty: all."""
+    groups = {group.name: group for group in settings.groups}
+    members = [name for model in settings.models if model in groups for name in groups[model].members]
+    return tuple(dict.fromkeys([*(name for name in settings.models if name not in groups), *members]))
+
+
+def alone(settings: Settings, found: Sequence[Published]) -> list[Published]:
+    """Those of what was found that are served under their own names."""
+    return [published for published in found if not settings.models or published.name in settings.models]
+
+
+def _source(group: Group, settings: Settings, found: Sequence[Published]) -> GroupSource:
+    by_name = {name: [published for published in found if published.name == name] for name in group.members}
+    if empty := [name for name, versions in by_name.items() if not versions]:
+        raise StartError(f"group: {group.name}: {', '.join(empty)} has no version in {settings.repository}")
+    return GroupSource(group.name, tuple(max(versions, key=lambda one: int(one.version)) for versions in by_name.values()))
+
+
+def entries_of(source: GroupSource, precision: str) -> list[Entry]:
+    """What may be a member: every certified file, of the precisions asked for. Raises ServingError where they do not go together."""
+    wanted = None if precision == "auto" else parse_precisions(precision)
+    for published in source.versions:
+        for which, reason in [*published.rejected, *([("all of it", published.refusal)] if published.refusal else [])]:
+            log.warning("%s: %s version %s: %s is no member: %s", source.name, published.name, published.version, which, reason)
+    certified = [
+        (published, candidate)
+        for published in source.versions
+        for candidate in published.candidates
+        if is_certified(published, candidate) and (wanted is None or candidate.artifact.precision in wanted)
+    ]
+    return entries(source.name, source.versions, certified)
+
+
+class GroupLoader:
+    """Loads groups by what `loader` does for versions."""
+
+    def __init__(self, loader: Loader, settings: Settings) -> None:
+        self._loader = loader
+        self._settings = settings
+
+    async def load(self, source: GroupSource) -> Loaded:
+        """Return the group, each member replayed and warm on every bucket; one that does not hold here is left out.
+
+        Raises ServingError where members do not go together, or none is left.
+        """
+        started = time.monotonic()
+        left = entries_of(source, self._settings.precision)
+        planner = Planner(self._settings, self._loader.device)
+        while left:
+            planned = await self._loader.measured(planner, Planner.plan, files_of(left), facts_of(left))
+            log_plan(source.name, VERSION, planned)
+            failed: list[Entry] = []
+            try:
+                loaded = await self._start(source.name, left, planner, planned, failed)
+            except EngineError as error:
+                if not failed:
+                    raise
+                log.warning("%s: %s is no member: %s", source.name, failed[0].label, error)
+                left = [entry for entry in left if entry not in failed]
+                continue
+            loaded.seconds = time.monotonic() - started
+            return loaded
+        raise EngineError(f"group: {source.name}: no member holds its certificate here; see the log")
+
+    async def _start(self, name: str, entered: Sequence[Entry], planner: Planner, planned: Planned, failed: list[Entry]) -> Loaded:
+        """`failed` is told whose certificate it was that did not hold."""
+        by_label, plan = {entry.label: entry for entry in entered}, planned.plan
+        members = [by_label[label] for label in members_of(plan)]
+        origins = [await self._origin(entry, failed) for entry in members]
+        checks: list[Replay | None] = []
+        precision = precision_of([entry.candidate.artifact.precision for entry in members])
+
+        async def check(engine: AnyEngine) -> None:
+            checks[:] = [await self._check(entry, origins[number], engine, number, failed) for number, entry in enumerate(members)]
+
+        engines = await self._loader.open_engines(self._loader.spec_of(origins, plan), plan, (name, VERSION, precision), check)
+        keep_certified(engines, tasks_of(origins))
+        info = self._info(name, precision, members, checks, plan)
+        self._loader.log_ready(info)
+        log.info("%s answers with %s", name, info.properties()["members"])
+
+        async def restart(planned: Planned) -> Loaded:
+            return await self._start(name, entered, planner, planned, [])
+
+        return Loaded(info, engines, planner, files_of(entered), restart, facts_of(entered))
+
+    async def _origin(self, entry: Entry, failed: list[Entry]) -> Origin:
+        published = entry.published
+        try:
+            sample = await asyncio.to_thread(read_replay, published.folder, published.manifest)
+        except ManifestError as error:
+            failed.append(entry)
+            raise EngineError(str(error)) from None
+        return Origin(published, entry.candidate, sample)
+
+    async def _check(self, entry: Entry, origin: Origin, engine: AnyEngine, number: int, failed: list[Entry]) -> Replay | None:
+        try:
+            return await self._loader.check_here(origin, engine, number)
+        except EngineError:
+            failed.append(entry)
+            raise
+
+    def _info(self, name: str, precision: str, members: Sequence[Entry], checks: Sequence[Replay | None], plan: Plan) -> GroupInfo:
+        provider, labels = self._loader.device.provider, members[0].published.labels
+        infos = [
+            ModelInfo(entry.published.manifest, labels, entry.candidate.artifact.precision, provider, True, check, plan)
+            for entry, check in zip(members, checks, strict=True)
+        ]
+        group = GroupInfo(
+            manifest_of(name, [entry.published.manifest for entry in members]),
+            labels,
+            precision,
+            provider,
+            certified=True,
+            replay=None,
+            plan=plan,
+            members=tuple(infos),
+            accuracies=tuple(entry.accuracy for entry in members),
+            target=self._settings.target,
+        )
+        return with_plan(group, plan)
+
+
+def files_of(members: Sequence[Entry]) -> list[ModelFile]:
+    """What a plan needs to know of them; the label stands for the precision."""
+    return [replace(entry.candidate.file(entry.published.manifest.input), precision=entry.label) for entry in members]
+
+
+def facts_of(members: Sequence[Entry]) -> dict[str, MemberFacts]:
+    """What is known of them before they are measured, by label."""
+    return {
+        entry.label: MemberFacts(entry.accuracy, entry.candidate.artifact.precision, entry.published.manifest.network.multiply_adds)
+        for entry in members
+    }
+
+
+def tasks_of(origins: Sequence[Origin]) -> list[ReplayTask]:
+    """What the engines replay after a restart."""
+    return [
+        ReplayTask(origin.sample.images, origin.sample.expected(origin.published.manifest, origin.candidate.artifact), number)
+        for number, origin in enumerate(origins)
+        if origin.sample is not None
+    ]
