@@ -19,12 +19,14 @@ from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.grpc.model_config import ModelConfigService
 from resnet_server.endpoints.grpc.reflection import ReflectionService
 from resnet_server.endpoints.grpc.repository import RepositoryService
+from resnet_server.endpoints.grpc.run_time_settings import RunTimeSettingsService
 from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
 from resnet_server.endpoints.http.guard import GuardedApplication
 from resnet_server.endpoints.http.inference import RestInference
 from resnet_server.endpoints.http.models_page import RestModels
+from resnet_server.endpoints.http.operations import RestOperations
 from resnet_server.endpoints.http.server import HttpServer, application
 from resnet_server.endpoints.probes import Probes
 from resnet_server.endpoints.security.access import access_of
@@ -108,6 +110,7 @@ class Listener:
             ModelConfigService(self._registry, self._border, settings.versions),
             StatisticsService(self._registry, self._border, self._metrics),
             RepositoryService(self._registry, self._border, control),
+            RunTimeSettingsService(self._registry, self._border, self._access, (settings.frontends or 1) > 1 and control is None),
         )
         inferences = InferenceService(self._registry, self._border, self._door, package_version("resnet-serving"), extensions)
         inferences.add_to(transport)
@@ -117,6 +120,7 @@ class Listener:
         self._health_routes = rest.health_routes()
         self._routes = [
             *rest.routes(),
+            *RestOperations(rest.call).routes(),
             *RestClassify(classifications, settings.max_message_bytes).routes(),
             *RestModels(classifications).routes(),
             *web_page.routes(),

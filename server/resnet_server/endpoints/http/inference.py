@@ -89,7 +89,8 @@ class RestInference:
             return raw_request(body, name, version, spec.name, (spec.height, spec.width, spec.channels or 3))
         return read_request(body, header_length, name, version)
 
-    async def _call(self, request: Request, method: str, message: Message) -> Any:
+    async def call(self, request: Request, method: str, message: Message) -> Any:
+        """The answer of a method of the gRPC service; raises HttpError."""
         behaviour = self._service.method(method)
         if behaviour is None:
             raise HttpError(501, f"{method}: is not available in this server")
@@ -97,7 +98,7 @@ class RestInference:
 
     def _get(self, make: type[Message], method: str) -> Endpoint:
         async def answer(request: Request) -> Response:
-            return JSONResponse(plain(await self._call(request, method, make(**request.path_params))))
+            return JSONResponse(plain(await self.call(request, method, make(**request.path_params))))
 
         return answer
 
@@ -105,13 +106,13 @@ class RestInference:
         """The status says it, as clients look at nothing else; the body says it, too."""
 
         async def answer(request: Request) -> Response:
-            yes = getattr(await self._call(request, method, make(**request.path_params)), field)
+            yes = getattr(await self.call(request, method, make(**request.path_params)), field)
             return JSONResponse({field: yes, **request.path_params}, 200 if yes else 503)
 
         return answer
 
     async def _config(self, request: Request) -> Response:
-        answer = await self._call(request, "ModelConfig", pb.ModelConfigRequest(**request.path_params))
+        answer = await self.call(request, "ModelConfig", pb.ModelConfigRequest(**request.path_params))
         return JSONResponse(plain(answer.config))
 
     async def _index(self, request: Request) -> Response:
@@ -119,7 +120,7 @@ class RestInference:
         ready = parse_object(body).get("ready", False) if body else False
         if not isinstance(ready, bool):
             raise bad("ready", ready, "true or false")
-        answer = await self._call(request, "RepositoryIndex", pb.RepositoryIndexRequest(ready=ready))
+        answer = await self.call(request, "RepositoryIndex", pb.RepositoryIndexRequest(ready=ready))
         return JSONResponse([plain(model) for model in answer.models])
 
     def _control(self, make: type[Message], verb: str) -> Endpoint:
@@ -127,7 +128,7 @@ class RestInference:
             body = await read_body(request, MOST_CONTROL_BYTES, lambda _: None)
             message = make(model_name=request.path_params["name"])
             _set_parameters(message, body)
-            await self._call(request, f"RepositoryModel{verb}", message)
+            await self.call(request, f"RepositoryModel{verb}", message)
             return JSONResponse({})
 
         return answer
