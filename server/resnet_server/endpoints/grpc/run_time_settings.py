@@ -46,7 +46,7 @@ class RunTimeSettingsService:
         """The settings, after those of the request are made, all or none; one without a value goes back to what it was at the start."""
         async with self._border.call("LogSettings", context):
             if request.settings:
-                pass
+                self._access.require_admin(context.invocation_metadata() or (), "LogSettings")
                 changes = self._changes(request.settings)
                 if self._several:
                     raise NotEnabledError("LogSettings: several front ends log each by itself; start the server with --frontends 1")
