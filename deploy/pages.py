@@ -130,6 +130,49 @@ def fastest_first() -> list[Any]:
     return sorted(load("peers-all/peers.json")["rows"], key=lambda row: -float(row["served"]["median"]))
 
 
+TARGETS = (
+    ("resnet56 fp32, 1 in flight, over Triton", 1.3, "peers-resnet56-1"),
+    ("resnet56 fp32, 16 in flight, over Triton", 1.05, "peers-resnet56-16"),
+    ("resnet56 fp32, 64 in flight, over Triton", 1.0, "peers-resnet56-64"),
+    ("resnet20 fp32, 1 in flight, over Triton", 1.1, "peers-resnet20-1"),
+    ("resnet20 fp32, 16 in flight, over Triton", 1.0, "peers-resnet20-16"),
+    ("resnet20 fp32, 64 in flight, over Triton", 1.0, "peers-resnet20-64"),
+    ("resnet56 fp32, 16 in flight, 8 rows a call, over Triton", 1.0, "peers-resnet56-16x8"),
+    ("resnet56 fp32, 16 in flight, 32 rows a call, over Triton", 1.0, "peers-resnet56-16x32"),
+    ("resnet20 fp32, 16 in flight, 8 rows a call, over Triton", 1.0, "peers-resnet20-16x8"),
+    ("resnet20 fp32, 16 in flight, 32 rows a call, over Triton", 1.0, "peers-resnet20-16x32"),
+    ("resnet20 as it starts (INT8), 64 in flight, over Triton on the fp32 file", 1.4, "peers-resnet20-auto"),
+    ("ResNet-50 INT8, random weights, over Triton on the fp32 file", 3.0, "peers-resnet50"),
+    ("resnet20 fp32, 32 rows a call, of raw ONNX Runtime", 0.95, "limit-rows-fp32"),
+    ("resnet20 INT8, 32 rows a call, of raw ONNX Runtime", 0.95, "limit-rows-int8"),
+    ("ResNet-18 fp32, random weights, of raw ONNX Runtime", 0.95, "limit-imagenet resnet18"),
+    ("ResNet-50 fp32, random weights, of raw ONNX Runtime", 0.95, "limit-imagenet resnet50"),
+    ("resnet56 fp32, 3 times the capacity, goodput of capacity", 0.9, "overload"),
+)
+
+
+def targets() -> str:
+    """What was to be reached, and what was measured; a target inside the range of the runs is neither reached nor missed."""
+    rows = []
+    for work, target, source in TARGETS:
+        ratio, tail = measured(source)
+        verdict = "reached" if ratio["low"] >= target else "**missed**" if ratio["high"] < target else "within the range"
+        rows.append([work, f"{target:g}", shown(ratio, 2), f"{tail:.2f}" if tail else "", verdict])
+    return markdown(("work", "target", "measured", "p99, ours over Triton's", ""), rows)
+
+
+def measured(source: str) -> tuple[dict[str, float], float | None]:
+    """The ratio that a folder of results holds, and that of the p99 where there is one."""
+    folder, _, model = source.partition(" ")
+    if folder == "overload":
+        return load("overload/overload.json")["of_capacity"], None
+    if folder.startswith("peers"):
+        (row,) = [row for row in load(f"{folder}/peers.json")["rows"] if row["peer"] == "triton"]
+        return row["ratio"], row["p99_ratio"]["median"]
+    (cell,) = [cell for cell in load(f"{folder}/limit.json")["cells"] if model in ("", cell["model"])]
+    return cell["of_raw"], None
+
+
 def grid() -> str:
     """Share of raw ONNX Runtime by network, rows a call and calls in flight."""
     cells: dict[tuple[str, int], dict[int, str]] = {}
@@ -197,6 +240,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "grid": grid,
     "certificates": certificates,
     "policies": policies,
+    "targets": targets,
     "start": start,
 }
 
