@@ -45,16 +45,16 @@ fuzz: $(STAMP)
 	RESNET_FUZZ_INPUTS=100000 $(BIN)/python -m pytest tests/fuzz -s
 
 # Kills, stops and cuts for two minutes each, 10,000 connections that vanish; then plans made beside busy loops. RESNET_CHAOS_SEED chooses others.
-chaos: $(STAMP) $(REPOSITORY)
+chaos: $(STAMP) $(PUBLISHED)
 	RESNET_CHAOS_SECONDS=120 RESNET_CHAOS_DISCONNECTS=10000 $(BIN)/python -m pytest tests/chaos -s
 	PYTHONPATH=tests/support $(BIN)/python tests/chaos/plan_in_calm.py --repository $(REPOSITORY)
 
 # Mixed traffic for half an hour, with cancels, late calls and wrong ones; the readings are in $(SOAK)/results.json after every part.
-soak: $(STAMP) $(REPOSITORY)
+soak: $(STAMP) $(PUBLISHED)
 	$(BIN)/resnet-bench load --repository $(REPOSITORY) --model resnet20 --precision fp32 --soak 30m --concurrency 16 --out $(SOAK)
 
 # Latencies of ordinary callers beside each attack on memory, decoders and parsers.
-hostile: $(STAMP) $(REPOSITORY)
+hostile: $(STAMP) $(PUBLISHED)
 	PYTHONPATH=tests/support $(BIN)/python tests/fuzz/hostile_neighbours.py --repository $(REPOSITORY)
 
 # 100 loads and unloads while 64 callers run: none of their calls may fail.
