@@ -83,9 +83,13 @@ def channel(server: RunningServer) -> Iterator[grpc.Channel]:
 
 @pytest.fixture(scope="session")
 def precise_repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactory, published_cache: Path) -> Path:
-    """A repository with resnet20 in every precision; tests must not change it."""
+    """A repository with resnet20 in every precision; tests must not change it.
+
+    The bundled images are too few to show that INT8 loses at most half a point on every processor, hence wider bounds.
+    """
+    bounds = ("--min-agreement", "int8=0.97", "--max-accuracy-loss", "int8=2")
     target = tmp_path_factory.mktemp("precise") / "repository"
-    return published(published_cache, target, pretrained, "--precision", "fp32,fp16,int8")
+    return published(published_cache, target, pretrained, "--precision", "fp32,fp16,int8", *bounds)
 
 
 @pytest.fixture(scope="session")
