@@ -7,7 +7,7 @@ from resnet_server.batching.waiter import Answer
 from resnet_server.errors import InvalidRequestError
 from resnet_server.models.group import GroupInfo
 from resnet_server.models.served_model import ModelInfo
-from resnet_server.routing.policy import Decision, DepthPolicy, Reason, Waiting
+from resnet_server.routing.policy import DepthPolicy, Reason, Waiting
 
 MOST_DEMANDS = 1024
 """Different ones that are kept with their lane; callers invent them."""
@@ -42,16 +42,15 @@ class DepthChooser:
         self._all = Lane()
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._demands: dict[Demand, Lane] = {ANY: self._all}
-        self._choices = {
-            (level, reason): MemberChoice(level, STATED[reason], info, group.accuracies[level], reason.value)
+        self._choices = [
+            {reason: MemberChoice(level, STATED[reason], info, group.accuracies[level], reason.value) for reason in Reason}
             for level, info in enumerate(group.members)
-            for reason in Reason
-        }
+        ]
         self._rests: dict[Choice, Lane] = {
-            choice: Lane(times=self._times(choice.network), choice=choice) for choice in self._choices.values()
+            choice: Lane(times=self._times(choice.network), choice=choice) for level in self._choices for choice in level.values()
         }
         self._levels = {member: level for level, member in enumerate(self.members)}
-        self._best: dict[Lane, MemberChoice] = {self._all: self._choices[len(self.members) - 1, Reason.DEEPEST]}
+        self._best: dict[Lane, MemberChoice] = {self._all: self._choices[-1][Reason.DEEPEST]}
 
     @property
     def slow_down(self) -> float:
@@ -97,8 +96,8 @@ class DepthChooser:
         behind, last = self._binding(leaving)
         demand = leaving.lane.demand
         waiting = Waiting(leaving.rows, behind, leaving.slack, last, leaving.engines, demand.min_accuracy, demand.max_depth)
-        decision: Decision = self._policy.choose(now, waiting)
-        return self._choices[self._levels[decision.member], decision.reason]
+        decision = self._policy.choose(now, waiting)
+        return self._choices[decision.level][decision.reason]
 
     def seconds(self, choice: Choice, rows: int) -> float:
         """See `Chooser.seconds`."""
@@ -144,7 +143,7 @@ class DepthChooser:
         depth = max(member.depth for member in self.members[low : high + 1]) if high < top else 0
         lane = Lane(Demand(self.members[low].accuracy if low else 0.0, depth), self._times(low))
         self._lanes[low, high] = lane
-        self._best[lane] = self._choices[high, Reason.DEEPEST if high == top else Reason.LIMIT]
+        self._best[lane] = self._choices[high][Reason.DEEPEST if high == top else Reason.LIMIT]
         return lane
 
     def _times(self, level: int) -> float:

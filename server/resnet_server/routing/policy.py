@@ -19,6 +19,7 @@ FLAP = 4.0
 CALM = 0.6  # load of the next level up that leaves no doubt
 GUARD_SECONDS = 0.001  # between the end of a batch and the answer's leaving
 NEVER, NEVER_BEFORE = float("inf"), float("-inf")
+MOST_RANGES = 1024  # of bounds that callers come up with, for which the accepted levels are kept
 
 
 class Reason(Enum):
@@ -32,7 +33,7 @@ class Reason(Enum):
     LIMIT = "the caller asked for at most this depth"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, which would cost as much as the rest of the decision
 class Waiting:
     """What a decision is made from, all of it as of one moment.
 
@@ -51,10 +52,11 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Decision:
-    """The member that answers, and why not a more accurate one."""
+    """The member that answers, and why not a more accurate one; `level`: its place in the front."""
 
     member: Member
     reason: Reason
+    level: int
 
 
 class DepthPolicy:
@@ -69,6 +71,7 @@ class DepthPolicy:
         self.target = target
         self.slow_down = 1.0
         self._max_batch = max_batch
+        self._ranges: dict[tuple[float, int], tuple[int, int]] = {}
         self.replan(members)
         self._rate = ArrivalRate()
         self._top = self._level = len(self.members) - 1
@@ -79,6 +82,7 @@ class DepthPolicy:
         """Take the costs of another measurement of the same members; what was learned of the load stays."""
         self._loaded = [member.seconds(self._max_batch) / self._max_batch for member in members]
         self.members = tuple(members)
+        self._decisions = [{reason: Decision(member, reason, level) for reason in Reason} for level, member in enumerate(self.members)]
 
     def arrived(self, now: float, rows: int) -> None:
         """Note rows that came at `now`."""
@@ -117,14 +121,24 @@ class DepthPolicy:
             level, reason = level - 1, obstacle
         if level < allowed and waiting.behind:  # more comes than was thought: what waits says so before the rate does
             self._fall(now, level)
-        return Decision(self.members[level], reason) if level >= low else Decision(self.members[low], Reason.FLOOR)
+        return self._decisions[level][reason] if level >= low else self._decisions[low][Reason.FLOOR]
 
     def _accepted(self, waiting: Waiting) -> tuple[int, int]:
         """The lowest and the highest level that the batch accepts: on a front, all between are accepted, too."""
-        accepted = self.eligible(waiting.min_accuracy, waiting.max_depth) if waiting.max_depth or waiting.min_accuracy else self.members
+        if not (waiting.max_depth or waiting.min_accuracy):
+            return 0, self._top
+        known = self._ranges.get((waiting.min_accuracy, waiting.max_depth))
+        return self._find_range(waiting.min_accuracy, waiting.max_depth) if known is None else known
+
+    def _find_range(self, min_accuracy: float, max_depth: int) -> tuple[int, int]:
+        accepted = self.eligible(min_accuracy, max_depth)
         if not accepted:
-            raise ValueError(f"min_accuracy: {waiting.min_accuracy:g} with max_depth {waiting.max_depth}; no member has both")
-        return self.members.index(accepted[0]), self.members.index(accepted[-1])
+            raise ValueError(f"min_accuracy: {min_accuracy:g} with max_depth {max_depth}; no member has both")
+        if len(self._ranges) >= MOST_RANGES:
+            self._ranges.clear()
+        found = self.members.index(accepted[0]), self.members.index(accepted[-1])
+        self._ranges[min_accuracy, max_depth] = found
+        return found
 
     def _standing(self, now: float, engines: float) -> int:
         """The level that what comes can be answered with for long: down at once, up one step at a time."""
