@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from resnet_bench.commands.plane import DEADLINE, PlaneTask, plane_of
 from resnet_bench.commands.shared import Bar, arguments, attempt, finish, full_name, serve_anyway, show, untrained_repository
 from resnet_bench.comparison import Comparison, Plan
 from resnet_bench.drivers.api import Arrivals
@@ -22,6 +23,8 @@ from resnet_bench.requests import Tensor
 from resnet_bench.results import Report, Settings
 from resnet_bench.subject import Subject, find_subjects, own_servers
 from resnet_bench.target import Target
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Where:
 @click.command(context_settings={"show_default": True})
 @click.option("--repository", type=REPOSITORY, help="Published models; servers are started on them unless --url is given.")
 @click.option("--random-weights", type=Names(), default="", help="Variants to measure untrained: 18,34,50 or names.")
+@click.option("--group", default="", help="The plane of a group: NAME of --url, or NAME=MODEL,MODEL of --repository  [default: none]")
+@click.option("--labelled", type=FILE, help="With --group: .npz of images and labels, to measure accuracy on  [default: as certified]")
+@click.option("--real", is_flag=True, help="With --group: send the traces to the server, too.")
 @click.option("--url", help="host:port of a running server; one of another kind needs --models.")
 @click.option("--metrics-url", help="Its metrics, such as http://host:8002/metrics  [default: not read]")
 @click.option("--models", type=Names(), default="", help="Names  [default: all]")
@@ -58,6 +64,9 @@ class Where:
 def depths(
     repository: Path | None,
     random_weights: tuple[str, ...],
+    group: str,
+    labelled: Path | None,
+    real: bool,
     url: str | None,
     metrics_url: str | None,
     models: tuple[str, ...],
@@ -80,6 +89,10 @@ def depths(
     out: Path | None,
 ) -> None:
     """Compare depths by latency, capacity within an SLO, accuracy and cost, beside raw ONNX Runtime of the same files."""
+    if group:
+        own = ("--precision", ",".join(precision), *shlex.split(server_options))
+        plane_of(PlaneTask(group, repository, url, labelled, deadline or DEADLINE, duration, seeds, real, own), out)
+        return
     timing = (repeats, seeds, duration, slo, confirm)
     plan = Plan(rows, *timing, available_cores(), rates or (), concurrency or (), arrivals, deadline)
     options = (*shlex.split(server_options), *serve_anyway(random_weights, precision))

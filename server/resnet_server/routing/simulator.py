@@ -57,7 +57,10 @@ class ByPolicy:
 
 @dataclass
 class Result:
-    """Of one trace: calls offered, answered in time and refused; `by_member` counts the answers in time; `switches` of network."""
+    """Of one trace: calls offered, answered in time and refused; `by_member` counts the answers in time; `switches` of network.
+
+    `answered_by`: of each call in order, the name of the member that answered in time, empty where none did.
+    """
 
     offered: int
     in_time: int = 0
@@ -68,6 +71,7 @@ class Result:
     seconds: float = 0.0
     by_member: dict[str, int] = field(default_factory=dict)
     accuracy_sum: float = 0.0
+    answered_by: list[str] = field(default_factory=list)
 
     @property
     def attainment(self) -> float:
@@ -94,20 +98,22 @@ class Simulation:
         self._noise = noise
         self._random = np.random.default_rng(seed)
         self._last: Member | None = None
+        self._order = deque[int]()
         self._per_row = cheapest.seconds(workshop.max_batch) / workshop.max_batch / workshop.engines
         self._least = cheapest.seconds(1) + workshop.way_back
 
     def run(self, arrivals: Times) -> Result:
         """`arrivals`: seconds, ascending. All have the same time to their deadline, so that arrival order is deadline order."""
-        work, result, times = self._workshop, Result(len(arrivals)), arrivals.tolist()
+        work, result, times = self._workshop, Result(len(arrivals), answered_by=[""] * len(arrivals)), arrivals.tolist()
         free = [0.0] * work.engines
+        self._order = deque[int]()  # of those that wait, by their number
         waiting: deque[float] = deque()
         come, count = 0, len(times)
         while waiting or come < count:
             now = max(free[0], waiting[0] if waiting else times[come])
             upto = bisect_right(times, now, come)
             if upto > come:
-                self._arrive(times[come:upto], free[0], waiting, result)
+                self._arrive(times[come:upto], come, free[0], waiting, result)
                 come = upto
             self._drop_late(waiting, now, result)
             if waiting:
@@ -115,20 +121,22 @@ class Simulation:
         result.seconds = times[-1] - times[0] if times else 0.0
         return result
 
-    def _arrive(self, times: list[float], free_at: float, waiting: deque[float], result: Result) -> None:
+    def _arrive(self, times: list[float], first: int, free_at: float, waiting: deque[float], result: Result) -> None:
         """Take in what comes before the next engine is free, in order; refuse what even the cheapest network could not answer in time."""
         self._chooser.arrived(times[-1], len(times))
-        for at in times:
+        for number, at in enumerate(times, first):
             begins = max(0.0, free_at - at) + len(waiting) * self._per_row
             if begins + self._least > self._workshop.deadline:
                 result.refused += 1
             else:
                 waiting.append(at)
+                self._order.append(number)
 
     def _drop_late(self, waiting: deque[float], now: float, result: Result) -> None:
         too_late = now + self._least - self._workshop.deadline
         while waiting and waiting[0] < too_late:
             waiting.popleft()
+            self._order.popleft()
             result.late += 1
 
     def _start(self, waiting: deque[float], now: float, free: list[float], result: Result) -> None:
@@ -140,7 +148,12 @@ class Simulation:
         seconds = member.seconds(rows) * (float(np.exp(self._random.normal(0.0, self._noise))) if self._noise else 1.0)
         heapq.heapreplace(free, now + seconds)
         missed = now + seconds + work.way_back - work.deadline
-        in_time = sum([waiting.popleft() >= missed for _ in range(rows)])
+        in_time, name = 0, str(member)
+        for _ in range(rows):
+            number = self._order.popleft()
+            if waiting.popleft() >= missed:
+                result.answered_by[number] = name
+                in_time += 1
         self._count(result, member, rows, in_time)
 
     def _count(self, result: Result, member: Member, rows: int, in_time: int) -> None:

@@ -1,0 +1,118 @@
+"""`resnet-bench depths --group`: the plane of a group."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from resnet_server.routing.simulator import Workshop
+from rich.table import Table
+
+from resnet_bench.commands.shared import Bar, arguments, show
+from resnet_bench.errors import BenchError
+from resnet_bench.machine import this_machine
+from resnet_bench.plane.loads import LoadKind, loads
+from resnet_bench.plane.record import Plane, Point, mean
+from resnet_bench.plane.served import GroupAt, Labelled, drive, group_at, read_labelled, right_answers, with_measured
+from resnet_bench.plane.simulated import Right, capacity, members_of, run
+from resnet_bench.published import chosen
+from resnet_bench.target import started
+
+DEADLINE = 0.05
+
+
+@dataclass(frozen=True)
+class PlaneTask:
+    """What is asked for: `group` is `NAME` or `NAME=MODEL,MODEL`; `seconds` of a trace; `real`: also sent to the server."""
+
+    group: str
+    repository: Path | None
+    url: str | None
+    labelled: Path | None
+    deadline: float
+    seconds: float
+    seeds: int
+    real: bool
+    options: tuple[str, ...]
+
+
+def plane_of(task: PlaneTask, out: Path | None) -> None:
+    """Measure, show and save. Raises BenchError or UsageError."""
+    if task.real and task.labelled is None:
+        raise click.UsageError("--real needs --labelled: images whose answers can be judged")
+    kinds = loads(task.seconds)
+    with Bar() as bar, served_group(task) as group:
+        bar.expect(len(kinds) * task.seeds * (1 + task.real * (1 + len(group.members))))
+        labelled = None if task.labelled is None else read_labelled(task.labelled)
+        right: Right = {} if labelled is None else right_answers(group, labelled)
+        shop = Workshop(group.engines, group.batch, task.deadline)
+        points = run(group.members, shop, kinds, task.seeds, right, bar.step)
+        if task.real and labelled is not None:
+            points += drive_all(task, group, shop, kinds, labelled, bar)
+    texts = {kind.name: kind.text for kind in kinds}
+    members, images = with_measured(group.members, right), 0 if labelled is None else len(labelled.images)
+    how = (group.engines, group.batch, task.deadline, images)
+    plane = Plane(group.name, arguments(), this_machine(), members, *how, tuple(points), texts)
+    show(table(plane, real=False), *([table(plane, real=True)] if task.real else []))
+    if out is not None:
+        save(plane, out)
+
+
+@contextmanager
+def served_group(task: PlaneTask) -> Iterator[GroupAt]:
+    """The group of a running server, or of one that is started for it."""
+    name, _, members = task.group.partition("=")
+    if task.url is not None:
+        yield group_at(task.url, name)
+        return
+    if task.repository is None:
+        raise click.UsageError("--group needs --repository or --url")
+    names = chosen(task.repository, tuple(filter(None, members.split(","))))
+    with TemporaryDirectory(prefix="resnet-bench-plans-") as plans:
+        options = ("--group", f"{name}={','.join(names)}", "--models", name, "--plan-cache", plans, *task.options)
+        with started(task.repository, options) as target:
+            yield group_at(target.url, name)
+
+
+def drive_all(task: PlaneTask, group: GroupAt, shop: Workshop, kinds: Sequence[LoadKind], labelled: Labelled, bar: Bar) -> list[Point]:
+    """Every load in real time, by `auto` and by each member alone."""
+    members, points = members_of(group.members), []
+    for kind in kinds:
+        for seed in range(task.seeds):
+            arrivals = kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
+            for method in ("auto", *(member.label for member in group.members)):
+                bar.step(f"sending {kind.name}, seed {seed}, to {method}")
+                points.append(drive(group, kind.name, method, seed, arrivals, task.deadline, labelled))
+    return points
+
+
+def table(plane: Plane, real: bool) -> Table:
+    """In time and right, in percent, by load and way to choose; the best static choice is marked."""
+    how = "a server" if real else "the simulator"
+    accuracy = f"right answers on {plane.labelled} labelled images" if plane.labelled else "accuracy as certified"
+    title = f"{plane.group}: in time / {accuracy}, %, by {how}; deadline {1e3 * plane.deadline:g} ms; * best static choice"
+    found = Table(title=title, title_justify="left")
+    methods = ["auto", *([] if real else ["every second", "oracle"]), *(member.label for member in plane.members)]
+    for column in ("load", *methods):
+        found.add_column(column, justify="left" if column == "load" else "right")
+    for load in plane.loads:
+        best = plane.best_static(load, real)
+        cells = [mean(plane.of(load, method, real)) for method in methods]
+        marks = ["*" if method == best else "" for method in methods]
+        texts = [f"{mark}{100 * x:.1f} / {100 * y:.2f}" for mark, (x, y) in zip(marks, cells, strict=True)]
+        found.add_row(load, *texts)
+    return found
+
+
+def save(plane: Plane, folder: Path) -> None:
+    """results.json, and the picture."""
+    click.echo(f"saved: {plane.save(folder)}")
+    try:
+        from resnet_bench.report.plane_plot import save_picture  # matplotlib: only a picture needs it
+    except ImportError as error:
+        raise BenchError(f"plane.svg needs {error.name}: pip install 'resnet-serving[bench]'; results.json is saved") from None
+    click.echo(f"saved: {save_picture(plane, folder / 'plane.svg')}")
+    if any(point.real for point in plane.points):
+        click.echo(f"saved: {save_picture(plane, folder / 'plane-real.svg', real=True)}")

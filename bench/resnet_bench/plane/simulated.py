@@ -1,0 +1,71 @@
+"""The plane by the simulator, with a server's measured costs: every way to choose on the same traces."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from resnet_server.routing.member import Member
+from resnet_server.routing.oracle import bound
+from resnet_server.routing.policy import DepthPolicy
+from resnet_server.routing.simulator import ByPolicy, Chooser, EverySecond, Fixed, Result, Simulation, Times, Workshop
+
+from resnet_bench.plane.loads import LoadKind
+from resnet_bench.plane.record import MemberRecord, Point
+
+Right = Mapping[str, NDArray[np.bool_]]
+"""By a member's label: whether it is right on each labelled image; empty where there are none."""
+NOISE = 0.05  # standard deviation of the logarithm of a batch's time
+
+
+def capacity(member: Member, shop: Workshop) -> float:
+    """Images a second in full batches on all engines."""
+    return shop.engines * shop.max_batch / member.seconds(shop.max_batch)
+
+
+def members_of(records: Sequence[MemberRecord]) -> tuple[Member, ...]:
+    """As the policy sees them."""
+    return tuple(Member(one.name, one.precision, one.depth, one.accuracy, one.fixed, one.per_row) for one in records)
+
+
+def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, seed: int, right: Right) -> list[Point]:
+    """One trace, and all ways through it."""
+    members = members_of(records)
+    arrivals = kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
+    ways: dict[str, tuple[Chooser, Member]] = {
+        "auto": (ByPolicy(DepthPolicy(members, shop.max_batch)), members[0]),
+        "every second": (EverySecond(members, shop), members[0]),
+        **{str(member): (Fixed(member), member) for member in members},
+    }
+    points = []
+    for name, (chooser, cheapest) in ways.items():
+        result = Simulation(shop, chooser, cheapest, NOISE, seed).run(arrivals)
+        found = measured(result, right) if right else result.accuracy
+        points.append(Point(kind.name, name, seed, result.offered, result.attainment, found, result.switches_per_second, result.by_member))
+    known = [replace(member, accuracy=float(right[str(member)].mean())) for member in members] if right else members
+    return [*points, oracle(kind.name, known, shop, arrivals, seed)]
+
+
+def oracle(load: str, members: Sequence[Member], shop: Workshop, arrivals: Times, seed: int) -> Point:
+    """The upper bound, with accuracies as they are measured everywhere else."""
+    best = bound(members, shop, arrivals)
+    return Point(load, "oracle", seed, best.offered, best.attainment, best.accuracy)
+
+
+def measured(result: Result, right: Right) -> float:
+    """Share of right answers of those in time: call n asks for the n-th labelled image."""
+    images = len(next(iter(right.values())))
+    answers: list[bool] = [bool(right[name][number % images]) for number, name in enumerate(result.answered_by) if name]
+    return float(np.mean(answers)) if answers else 0.0
+
+
+def run(
+    records: Sequence[MemberRecord], shop: Workshop, kinds: Sequence[LoadKind], seeds: int, right: Right, say: Callable[[str], None]
+) -> list[Point]:
+    """All loads, `seeds` times each."""
+    points = []
+    for kind in kinds:
+        for seed in range(seeds):
+            say(f"simulating {kind.name}, seed {seed}")
+            points += simulate(records, shop, kind, seed, right)
+    return points
