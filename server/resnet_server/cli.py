@@ -197,6 +197,15 @@ SECURITY = options(
     option("--open-admin", is_flag=True, help="Without --tokens: let everybody load, unload, register memory and change settings."),
     option("--reflection/--no-reflection", default=True, help="Tell tools such as grpcurl what methods there are."),
 )
+CONNECTIONS = options(
+    option("--compression", type=click.Choice(["none", "gzip"]), default="none", help="gzip: compress answers for callers that take it."),
+    option("--keepalive-time", type=Seconds(), help="Ask callers so often whether they are there  [default: gRPC's 2 h]"),
+    option("--keepalive-timeout", type=Seconds(), help="Close connections that do not answer that in time  [default: gRPC's 1 min]"),
+    option("--keepalive-least", type=Seconds(), help="How often callers may ask that without calls  [default: gRPC's 5 min]"),
+    option("--max-connection-age", type=Seconds(), help="Have callers connect anew, so that balancers spread them  [default: never]"),
+    option("--max-connection-age-grace", type=Seconds(), help="For calls that run then  [default: none: until they end]"),
+    option("--max-concurrent-streams", type=click.IntRange(1), help="Calls at once on a connection; others wait  [default: any]"),
+)
 LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
 
 
@@ -217,6 +226,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--health-port", type=OptionalPort(), help="Health over gRPC without TLS and tokens, for probes. 0: any free port  [default: none]")
 @option("--health-http-port", type=OptionalPort(), help="The same over HTTP: /v2/health/live and ready  [default: none]")
 @SECURITY
+@CONNECTIONS
 @HOW
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
 @option("--transport", type=click.Choice(["auto", "queue", "asyncio"]), default="auto", help="auto: queue for known gRPC versions.")

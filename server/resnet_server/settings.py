@@ -34,6 +34,13 @@ class Settings:
     tokens: Path | None = None
     open_admin: bool = False
     reflection: bool = True
+    compression: str = "none"
+    keepalive_time: float | None = None
+    keepalive_timeout: float | None = None
+    keepalive_least: float | None = None
+    max_connection_age: float | None = None
+    max_connection_age_grace: float | None = None
+    max_concurrent_streams: int | None = None
     device: str = "auto"
     devices: tuple[int, ...] = ()
     precision: str = "auto"

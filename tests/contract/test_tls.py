@@ -44,7 +44,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def app(request: pytest.FixtureRequest, repository: Path, keys: Keys, plans: Path) -> Iterator[App]:
     """Asks clients for certificates, and answers probes without."""
     files = {"tls_cert": keys.cert, "tls_key": keys.key, "tls_client_ca": keys.client_roots}
-    with running_app(repository, plans, transport=request.param, health_port=0, health_http_port=0, **files) as running:
+    with running_app(repository, plans, transport=request.param, health_port=0, health_http_port=0, compression="gzip", **files) as running:
         yield running
 
 
@@ -83,6 +83,17 @@ def test_unmodified_triton_clients_speak_to_it(app: App, keys: Keys) -> None:
     with tritonclient.http.InferenceServerClient(address, ssl=True, ssl_options=options, ssl_context_factory=None) as client:
         by_http = client.infer("resnet20", [over_http]).as_numpy("logits")
     np.testing.assert_allclose(by_grpc, by_http, atol=1e-4)
+
+
+def test_answers_over_http_are_compressed_for_who_asks(app: App, keys: Keys) -> None:
+    images = load_sample().images[:32]
+    body = {"inputs": [{"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.flatten().tolist()}]}
+    with httpx.Client(base_url=f"https://localhost:{app.http_port}", verify=keys.context(known=True), timeout=30) as client:
+        answers = [client.post("/v2/models/resnet20/infer", json=body, headers={"accept-encoding": kind}) for kind in ("gzip", "identity")]
+    assert [answer.headers.get("content-encoding") for answer in answers] == ["gzip", None]
+    assert int(answers[0].headers["content-length"]) < int(answers[1].headers["content-length"])
+    first, second = (np.array(answer.json()["outputs"][0]["data"]) for answer in answers)
+    np.testing.assert_allclose(first, second, atol=1e-4)
 
 
 def test_who_has_no_certificate_is_turned_away(app: App, keys: Keys) -> None:

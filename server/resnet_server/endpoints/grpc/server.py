@@ -5,6 +5,9 @@ import contextlib
 import time
 from importlib.metadata import version as package_version
 
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
+
 from resnet_server.batching.held_bytes import HeldBytes
 from resnet_server.endpoints.address import bare, check_unix, is_unix, written
 from resnet_server.endpoints.decoding.budget import WaitingBudget
@@ -12,6 +15,7 @@ from resnet_server.endpoints.decoding.pool import DecoderPool
 from resnet_server.endpoints.error_status import Border
 from resnet_server.endpoints.grpc import classifier, health, inference
 from resnet_server.endpoints.grpc.classifier import ClassifierService
+from resnet_server.endpoints.grpc.connections import arguments_of
 from resnet_server.endpoints.grpc.door import Door
 from resnet_server.endpoints.grpc.health import HealthService
 from resnet_server.endpoints.grpc.inference import InferenceService
@@ -45,6 +49,7 @@ SERVICES = (inference.SERVICE.full_name, classifier.SERVICE.full_name)
 REFUSE_SECONDS = 0.25
 HANDSHAKE_SECONDS = 10
 """In which a new connection says what it is; until then gRPC keeps the descriptor even of one that is cut. Its own bound is two minutes."""
+LEAST_COMPRESSED = 1024  # bytes of an answer over HTTP
 
 
 class Listener:
@@ -72,6 +77,9 @@ class Listener:
         self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
         self._guard = Guard(self._access, self._border, time.monotonic)
         transport = new_server(settings.transport, options, self._guard)
+        self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
+        self._guard = Guard(self._access, self._border, time.monotonic)
+        transport = new_server(settings.transport, [*arguments_of(settings), ("grpc.so_reuseport", int(shared_port))], self._guard)
         metrics.transport_info.labels(transport.name, transport.reason).set(1)
         self._server = transport.server
         half = settings.max_held_bytes // 2
@@ -102,7 +110,9 @@ class Listener:
         if settings.http_port is None:
             return None
         tls = None if self._certificates is None else self._certificates.context()
-        guarded = GuardedApplication(application(self._routes), self._routes, self._guard)
+        guarded: ASGIApp = GuardedApplication(application(self._routes), self._routes, self._guard)
+        if settings.compression == "gzip":
+            guarded = GZipMiddleware(guarded, LEAST_COMPRESSED)
         return HttpServer(guarded, bare(settings.host), settings.http_port, shared_port, tls)
 
     def _add_services(self, settings: Settings, transport: Transport, control: ModelControl | None) -> None:
