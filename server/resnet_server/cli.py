@@ -206,6 +206,13 @@ CONNECTIONS = options(
     option("--max-connection-age-grace", type=Seconds(), help="For calls that run then  [default: none: until they end]"),
     option("--max-concurrent-streams", type=click.IntRange(1), help="Calls at once on a connection; others wait  [default: any]"),
 )
+SHARE = click.FloatRange(0, 1)
+RECORDS = options(
+    option("--access-log", default="", metavar="FILE|-", help="One JSON line a call; -: to stdout  [default: none]"),
+    option("--access-log-share", type=SHARE, default=1.0, help="Of answered calls; all others are written."),
+    option("--traces", default="", metavar="FILE|otlp", help="OpenTelemetry spans; otlp: as OTEL_EXPORTER_OTLP_... say  [default: none]"),
+    option("--trace-share", type=SHARE, default=0.01, help="Of calls whose caller sends no trace context; others as that says."),
+)
 LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
 
 
@@ -227,6 +234,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--health-http-port", type=OptionalPort(), help="The same over HTTP: /v2/health/live and ready  [default: none]")
 @SECURITY
 @CONNECTIONS
+@RECORDS
 @HOW
 @option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
 @option("--transport", type=click.Choice(["auto", "queue", "asyncio"]), default="auto", help="auto: queue for known gRPC versions.")

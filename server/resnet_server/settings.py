@@ -34,6 +34,10 @@ class Settings:
     tokens: Path | None = None
     open_admin: bool = False
     reflection: bool = True
+    access_log: str = ""
+    access_log_share: float = 1.0
+    traces: str = ""
+    trace_share: float = 0.01
     compression: str = "none"
     keepalive_time: float | None = None
     keepalive_timeout: float | None = None

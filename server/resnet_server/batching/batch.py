@@ -1,13 +1,17 @@
 """What the batcher is told and what it tells: its limits, a batch, and the reports of those that ran."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from resnet_server.batching.chooser import Choice, ChosenAnswer
 from resnet_server.batching.ticket import Piece, Ticket
 from resnet_server.batching.waiter import Answer, Waiter
 from resnet_server.engines.api import Images, Logits, Outcome
 from resnet_server.errors import EngineError, ServingError
+
+NUMBERS = count(1)
+"""Of batches, whichever model's, since the process started."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Batch:
     alone: bool = False
     returned: bool = False
     choice: Choice | None = None
+    number: int = field(default_factory=NUMBERS.__next__)
 
     @property
     def network(self) -> int:
@@ -60,12 +65,12 @@ class Batch:
         found = 0 if outcome.logits is None else len(outcome.logits)
         return None if found == self.rows else EngineError(f"the engine answered {found} rows for {self.rows}")
 
-    def answers(self, logits: Logits, now: float) -> Iterator[tuple[Ticket, Answer]]:
+    def answers(self, logits: Logits, now: float, engine_seconds: float = 0.0) -> Iterator[tuple[Ticket, Answer]]:
         """Hand FP32 [rows, classes] out; the tickets of which all rows are there now, with their answers."""
         offset = 0
         for piece in self.pieces:
             end = offset + piece.stop - piece.start
-            answer = piece.ticket.answer(piece.start, logits[offset:end], self.rows, now)
+            answer = piece.ticket.answer(piece.start, logits[offset:end], self.rows, now, self.number, engine_seconds)
             offset = end
             if answer is not None:
                 yield piece.ticket, answer if self.choice is None else chosen(answer, self.choice)
@@ -73,7 +78,9 @@ class Batch:
 
 def chosen(answer: Answer, choice: Choice) -> ChosenAnswer:
     """The answer, with which network gave it."""
-    return ChosenAnswer(answer.logits, answer.batch_rows, answer.queue_seconds, answer.compute_seconds, choice)
+    return ChosenAnswer(
+        answer.logits, answer.batch_rows, answer.queue_seconds, answer.compute_seconds, answer.batch, answer.engine_seconds, choice
+    )
 
 
 @dataclass(frozen=True)

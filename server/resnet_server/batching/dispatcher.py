@@ -194,7 +194,7 @@ class Dispatcher:
         now = self._clock.time()
         predicted = self._compare(batch, outcome.seconds, now)
         assert outcome.logits is not None  # noqa: S101  # the caller has looked
-        for ticket, answer in batch.answers(outcome.logits, now):
+        for ticket, answer in batch.answers(outcome.logits, now, outcome.seconds):
             self._learn(ticket, now)
             self._settlement.end(ticket, answer)
         self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), outcome.seconds, predicted, batch.alone, batch.choice))

@@ -61,8 +61,8 @@ class Ticket:
         """Rows not yet in a batch."""
         return len(self.rows) - self.taken if self.queued else 0
 
-    def answer(self, start: int, logits: Logits, batch_rows: int, now: float) -> Answer | None:
-        """Take the logits of the rows from `start`; the answer once all are there."""
+    def answer(self, start: int, logits: Logits, batch_rows: int, now: float, batch: int = 0, engine_seconds: float = 0.0) -> Answer | None:
+        """Take the logits of the rows from `start`, computed by a batch; the answer once all are there."""
         self.unanswered -= len(logits)
         self.batch_rows = max(self.batch_rows, batch_rows)
         if self.logits is None and self.unanswered:
@@ -72,7 +72,7 @@ class Ticket:
             logits = self.logits
         if self.unanswered:
             return None
-        return Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at)
+        return Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at, batch, engine_seconds)
 
 
 @dataclass(frozen=True)

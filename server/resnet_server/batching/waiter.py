@@ -14,12 +14,17 @@ Work = Callable[[], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """`logits` FP32 [rows, classes] of one ticket, and how it came to be; `batch_rows` is of its largest batch."""
+    """`logits` FP32 [rows, classes] of one ticket, and how it came to be; `batch_rows` is of its largest batch.
+
+    `compute_seconds`: from leaving the queue to its answer; `batch` is the number of its last one, which took `engine_seconds` there.
+    """
 
     logits: Logits
     batch_rows: int
     queue_seconds: float
     compute_seconds: float
+    batch: int
+    engine_seconds: float
 
 
 class Waiter(Protocol):

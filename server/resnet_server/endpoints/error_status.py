@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from resnet_proto.trailers import COMPUTED, MAYBE, NOTHING, RETRY_AFTER
 
+from resnet_server.batching.waiter import Answer
 from resnet_server.errors import (
     DeadlineError,
     EngineDiedError,
@@ -28,9 +31,11 @@ from resnet_server.errors import (
     UnauthenticatedError,
     UnreachableDeadlineError,
 )
+from resnet_server.metrics.call_facts import LONGEST_ID, Caller, CallFacts, CallObserver
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.transport.api import DirectCall
 
+Counting: TypeAlias = Callable[..., None]
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 
 log = logging.getLogger(__name__)
@@ -86,9 +91,10 @@ class Border:
     """Wraps a method's body: maps its errors, times and counts it."""
 
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
+        self.observer: CallObserver | None = None
         self._metrics = metrics
         self._now = now
-        self._kept: dict[tuple[str, str, str, str, str], Callable[[float], None]] = {}
+        self._kept: dict[tuple[str, str, str, str, str], Counting] = {}
 
     def expect(self, model: str, version: str) -> None:
         """Have every series of a model there from the start: what begins at its first failure, `rate()` does not see."""
@@ -100,14 +106,15 @@ class Border:
         for reason in {reason for _, reason in STATUS.values()} | {"cancelled", "internal"}:
             self._metrics.rejects.labels(model, version, reason)
 
-    def record(self, method: str, arrived: float) -> "CallRecord":
+    def record(self, method: str, arrived: float, caller: Caller | None = None) -> "CallRecord":
         """Of a call that reached the process at `arrived`; end it by `answered`, `left` or `refusal`."""
-        return CallRecord(method, arrived)
+        observer = self.observer
+        return CallRecord(method, arrived, None if observer is None or caller is None else observer.begin(method, arrived, caller))
 
     @contextlib.asynccontextmanager
     async def call(self, method: str, context: Context) -> "AsyncIterator[CallRecord]":
         """Use as `async with border.call("Classify", context) as record`; aborts the RPC on an error."""
-        record = self.record(method, getattr(context, "arrived", None) or self._now())
+        record = self.record(method, getattr(context, "arrived", None) or self._now(), context)
         try:
             yield record
         except asyncio.CancelledError:
@@ -143,10 +150,21 @@ class Border:
         count = self._kept.get(key)
         if count is None:
             count = self._kept[key] = self._counting(*key)
-        self._metrics.buffer.note(count, self._now() - record.arrived)
+        now = self._now()
+        if record.facts is None or self.observer is None:
+            self._metrics.buffer.note(count, now - record.arrived)
+        else:
+            self._tell(record, record.facts, status, reason, now)
+            self._metrics.buffer.note(partial(count, exemplar=record.facts.exemplar), now - record.arrived)
 
-    def _counting(self, model: str, version: str, method: str, status: str, reason: str) -> Callable[[float], None]:
-        """Counts one such call, given its seconds."""
+    def _tell(self, record: "CallRecord", facts: CallFacts, status: str, reason: str, now: float) -> None:
+        """Hand over to those that write calls down."""
+        facts.model, facts.version, facts.status, facts.reason, facts.ended = record.model, record.version, status, reason, now
+        if self.observer is not None:
+            self.observer.end(facts)
+
+    def _counting(self, model: str, version: str, method: str, status: str, reason: str) -> Counting:
+        """Counts one such call, given its seconds, and the trace that it is an example of."""
         counters = [self._metrics.requests.labels(model, version, method, status)]
         if reason:
             counters.append(self._metrics.rejects.labels(model, version, reason))
@@ -154,13 +172,13 @@ class Border:
         counted = statistics.call_counter((model, version), status == OK) if is_inference else None
         observe = self._metrics.request_seconds.labels(model, version, method).observe if status == OK else None
 
-        def count(seconds: float) -> None:
+        def count(seconds: float, exemplar: dict[str, str] | None = None) -> None:
             for counter in counters:
                 counter.inc()
             if counted is not None:
                 counted(seconds)
             if observe is not None:  # a refusal takes no time: among answers it would make an overloaded server look fast
-                observe(seconds)
+                observe(seconds, exemplar)
 
         return count
 
@@ -195,5 +213,16 @@ class CallRecord:
 
     method: str
     arrived: float
+    facts: CallFacts | None = None
     model: str = ""
     version: str = ""
+
+    def computed(self, answer: Answer, rows: int, precision: str, request_id: str = "") -> None:
+        """Note how the answer came to be, where anybody wants to know."""
+        facts = self.facts
+        if facts is None:
+            return
+        facts.rows, facts.precision, facts.settled = rows, precision, time.monotonic()
+        facts.request_id = request_id[:LONGEST_ID] or facts.request_id
+        facts.batch, facts.batch_rows = answer.batch, answer.batch_rows
+        facts.queue_seconds, facts.batch_seconds, facts.engine_seconds = answer.queue_seconds, answer.compute_seconds, answer.engine_seconds

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 ADDS_UP = ("counter", "histogram", "summary")
 
@@ -12,15 +13,18 @@ def merge(families: Iterable[Metric]) -> list[Metric]:
     """One family of each name; samples with the same name and labels are added up."""
     merged: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    examples: dict[tuple[str, tuple[tuple[str, str], ...]], Exemplar] = {}
     for family in families:
         merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
         sums = values.setdefault(family.name, {})
         for sample in family.samples:
             key = (sample.name, tuple(sample.labels.items()))
             sums[key] = sums.get(key, 0.0) + sample.value
+            if sample.exemplar is not None:
+                examples[key] = sample.exemplar
     for name, sums in values.items():
         for (full_name, labels), value in sums.items():
-            merged[name].add_sample(full_name, dict(labels), value)
+            merged[name].add_sample(full_name, dict(labels), value, exemplar=examples.get((full_name, labels)))
     return list(merged.values())
 
 

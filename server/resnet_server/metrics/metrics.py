@@ -92,6 +92,9 @@ class Metrics:
             ("transport", "reason"),
             registry=registry,
         )
+        self.calls_unwritten = Counter(
+            "resnet_calls_unwritten", "Calls that the access log and traces lack, since more came than could be written.", registry=registry
+        )
         self.file_readings = Counter(
             "resnet_file_readings",
             "Files read again because they changed; after one that failed, what was read before stays in use.",

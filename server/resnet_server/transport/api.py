@@ -46,6 +46,9 @@ class DirectCall(Protocol):
     def invocation_metadata(self) -> Any:
         """What the caller sent beside the message, as pairs."""
 
+    def peer(self) -> str:
+        """The caller's address, as gRPC writes it."""
+
 
 DirectMethod = Callable[[bytes, DirectCall], None]
 

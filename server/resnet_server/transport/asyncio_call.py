@@ -53,6 +53,10 @@ class AsyncioCall:
         """See `DirectCall.invocation_metadata`."""
         return self._context.invocation_metadata()
 
+    def peer(self) -> str:
+        """See `DirectCall.peer`."""
+        return str(self._context.peer())
+
     def left(self) -> None:
         """Nobody waits for the answer any more."""
         on_left, self.on_left = self.on_left, None

@@ -101,6 +101,7 @@ def test_what_is_not_given_stays_as_grpc_has_it() -> None:
     assert {name for name, _ in arguments_of(SETTINGS)} == {
         "grpc.max_receive_message_length",
         "grpc.max_send_message_length",
+        "grpc.server_handshake_timeout_ms",
         "grpc.default_compression_level",
     }
     assert dict(arguments_of(replace(SETTINGS, keepalive_least=10.0)))["grpc.http2.min_ping_interval_without_data_ms"] == 10_000

@@ -71,6 +71,7 @@ class ClassifierService:
             rows = await self._decoders.decode(found.images, model.manifest.input, None if deadline is None else deadline - started)
         decoded = self._now()
         answer = await model.infer(rows, deadline, demand=demand)
+        call.computed(answer, count, model.precision)
         return encode(model, answer, top_k, decoded - started).SerializeToString()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:

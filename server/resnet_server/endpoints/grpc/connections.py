@@ -5,6 +5,9 @@ from typing import Any
 from resnet_server.settings import Settings
 
 MILLISECONDS = 1e3
+HANDSHAKE_SECONDS = 10
+"""In which a new connection says what it is; until then gRPC keeps the descriptor even of one that is cut. Its own bound is two minutes."""
+
 COMPRESSED, PLAIN = 1, 0
 """Levels of gRPC's: the server then compresses with what the caller says it takes, and not at all where it takes nothing."""
 
@@ -27,6 +30,7 @@ def arguments_of(settings: Settings) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
+        ("grpc.server_handshake_timeout_ms", round(MILLISECONDS * HANDSHAKE_SECONDS)),
         ("grpc.default_compression_level", COMPRESSED if settings.compression == "gzip" else PLAIN),
     ]
     for name, arguments in DURATIONS.items():

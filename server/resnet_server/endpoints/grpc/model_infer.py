@@ -31,7 +31,7 @@ class ModelInfer:
 
     def __call__(self, message: bytes, call: DirectCall) -> None:
         """Begin one inference; whatever goes wrong is answered."""
-        record, entered = self._border.record("ModelInfer", call.arrived), 0
+        record, entered = self._border.record("ModelInfer", call.arrived, call), 0
         try:
             self._door.enter(len(message))
             entered = len(message)
@@ -108,6 +108,7 @@ class Inference:
             return
         try:
             message = self._encoder.encode(self._checked.identity, outcome, self._checked.top_k)
+            self._record.computed(outcome, len(outcome.logits), self._checked.model.precision, self._checked.identity)
             self._border.answered(self._record)
             self._call.answer(message)
         except Exception as error:  # the other answers of this batch must not miss theirs

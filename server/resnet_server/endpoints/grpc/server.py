@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from resnet_server.batching.held_bytes import HeldBytes
 from resnet_server.endpoints.address import bare, check_unix, is_unix, written
+from resnet_server.endpoints.call_writers import observer_of
 from resnet_server.endpoints.decoding.budget import WaitingBudget
 from resnet_server.endpoints.decoding.pool import DecoderPool
 from resnet_server.endpoints.error_status import Border
@@ -47,8 +48,6 @@ from resnet_server.transport.choice import new_server
 
 SERVICES = (inference.SERVICE.full_name, classifier.SERVICE.full_name)
 REFUSE_SECONDS = 0.25
-HANDSHAKE_SECONDS = 10
-"""In which a new connection says what it is; until then gRPC keeps the descriptor even of one that is cut. Its own bound is two minutes."""
 LEAST_COMPRESSED = 1024  # bytes of an answer over HTTP
 
 
@@ -71,13 +70,8 @@ class Listener:
         self._metrics = metrics
         self._expected: set[tuple[str, str]] = set()
         self._border = Border(metrics, time.monotonic)
-        limit = settings.max_message_bytes
-        options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
-        options += [("grpc.server_handshake_timeout_ms", 1000 * HANDSHAKE_SECONDS), ("grpc.so_reuseport", int(shared_port))]
         self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
-        self._guard = Guard(self._access, self._border, time.monotonic)
-        transport = new_server(settings.transport, options, self._guard)
-        self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
+        self._border.observer = observer_of(settings, self._access.name_of, metrics.calls_unwritten.inc)
         self._guard = Guard(self._access, self._border, time.monotonic)
         transport = new_server(settings.transport, [*arguments_of(settings), ("grpc.so_reuseport", int(shared_port))], self._guard)
         metrics.transport_info.labels(transport.name, transport.reason).set(1)
@@ -175,6 +169,8 @@ class Listener:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drain(), max(0.0, end - time.monotonic()))
         await asyncio.gather(*(model.batcher.close() for model in self._registry.ready))
+        if self._border.observer is not None:
+            await asyncio.to_thread(self._border.observer.close)
         await asyncio.gather(self._door.close(), self._decoders.close(), self.probes.close(max(0.0, end - time.monotonic())))
 
     async def _drain(self) -> None:

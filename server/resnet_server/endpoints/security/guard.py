@@ -7,6 +7,21 @@ from resnet_server.endpoints.security.access import Access, Metadata
 from resnet_server.transport.api import Entry, Refused
 
 
+class _Headers:
+    """All that is known of a caller who was not let in."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def invocation_metadata(self) -> Metadata:
+        """As sent."""
+        return self._metadata
+
+    def peer(self) -> str:
+        """The guard does not know the connection."""
+        return ""
+
+
 class Guard:
     """By a method's path what its calls have to pass; None for those that anybody may call, at no cost."""
 
@@ -25,7 +40,7 @@ class Guard:
             try:
                 judge(metadata)
             except Exception as error:  # the border knows what each is worth to the caller
-                return self._border.refusal(self._border.record(method, self._now()), error)
+                return self._border.refusal(self._border.record(method, self._now(), _Headers(metadata)), error)
             return None
 
         return enter
