@@ -55,9 +55,9 @@ class ClassifierService:
         model = self._registry.find(request.model_name, request.model_version, request.precision)
         call.model, call.version = model.name, model.version
         with model.in_use():
-            return await self._decode_and_infer(found, model, context)
+            return await self._decode_and_infer(found, model, call, context)
 
-    async def _decode_and_infer(self, found: ClassifyMessage, model: ServedModel, context: Context) -> bytes:
+    async def _decode_and_infer(self, found: ClassifyMessage, model: ServedModel, call: CallRecord, context: Context) -> bytes:
         deadline = self._border.deadline(context)
         request, count = found.request, len(found.images)
         self._registry.check_up(model)
