@@ -231,6 +231,10 @@ class App:
 def front_end_count(settings: Settings, cores: int, in_process: bool) -> int:
     """Front ends to run: as asked, or one for every CORES_A_FRONT_END cores; engines on threads have one. Raises StartError."""
     wanted = settings.frontends
+    if settings.allow_shared_memory:
+        if wanted is not None and wanted > 1:
+            raise StartError(f"frontends: {wanted}, but shared memory is registered with one; leave --allow-shared-memory")
+        return 1
     if settings.model_control != "none":
         if wanted is not None and wanted > 1:
             raise StartError(

@@ -195,6 +195,7 @@ SECURITY = options(
         "--tokens", type=FILE, help="File of bearer tokens, as `token` writes it: nobody else infers or reads. Read again when it changes."
     ),
     option("--open-admin", is_flag=True, help="Without --tokens: let everybody load, unload, register memory and change settings."),
+    option("--allow-shared-memory", is_flag=True, help="Let callers on this machine register shared memory for tensors."),
     option("--reflection/--no-reflection", default=True, help="Tell tools such as grpcurl what methods there are."),
 )
 CONNECTIONS = options(

@@ -33,6 +33,7 @@ class Settings:
     tls_client_ca: Path | None = None
     tokens: Path | None = None
     open_admin: bool = False
+    allow_shared_memory: bool = False
     reflection: bool = True
     access_log: str = ""
     access_log_share: float = 1.0

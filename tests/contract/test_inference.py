@@ -140,7 +140,7 @@ WRONG: dict[str, tuple[Edit, grpc.StatusCode, str]] = {
     "shared memory": (
         lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "a"),
         grpc.StatusCode.INVALID_ARGUMENT,
-        "inputs[0].parameters: shared_memory_region is not supported",
+        "inputs[0].parameters.shared_memory_byte_size: is missing beside shared_memory_region",
     ),
 }
 

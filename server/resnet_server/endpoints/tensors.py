@@ -5,6 +5,7 @@ answers are raw too, since public clients read nothing else.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from resnet_proto.open_inference_pb2 import ModelInferRequest, ModelInferRespons
 from resnet_server.batching.waiter import Answer
 from resnet_server.endpoints.infer_message import InferMessage, count_numbers, read_bytes
 from resnet_server.endpoints.labels import check_labels, first_classes
+from resnet_server.endpoints.shared_memory import OFFSET, REGION, SIZE, Place, place_of
 from resnet_server.engines.api import Images, Logits
 from resnet_server.errors import InvalidRequestError, shown, shown_list
 from resnet_server.models.depth_chooser import MemberChoice, choice_of
@@ -26,7 +28,16 @@ MOST_HEADS = 1024  # lengths of BYTES answers vary
 MOST_CHOICES = 1024  # members times reasons, and as many after each change of the plan
 
 
-def decode_rows(found: InferMessage, manifest: Manifest, max_rows: int) -> Images:
+NO_REGIONS = "shared memory is closed; send the bytes, or start the server with --allow-shared-memory"
+ReadPlace = Callable[[Place], Images]
+
+
+def read_nothing(place: Place) -> Images:
+    """Where no shared memory is read."""
+    raise InvalidRequestError(f"{place.field}: {NO_REGIONS}")
+
+
+def decode_rows(found: InferMessage, manifest: Manifest, max_rows: int, read_place: ReadPlace = read_nothing) -> Images:
     """Return the request's rows, UINT8 [n, height, width, 3], without a copy where they came raw.
 
     Raises InvalidRequestError naming the field, its value and what was expected.
@@ -47,12 +58,13 @@ def decode_rows(found: InferMessage, manifest: Manifest, max_rows: int) -> Image
         raise InvalidRequestError(text)
     if not 1 <= shape[0] <= max_rows:
         raise InvalidRequestError(f"inputs[0].shape: {shape[0]} rows; expected 1 to {max_rows}")
-    return _contents(found, math.prod(shape)).reshape(shape)
+    return _contents(found, math.prod(shape), read_place).reshape(shape)
 
 
-def _contents(found: InferMessage, count: int) -> Images:
-    if "shared_memory_region" in found.request.inputs[0].parameters:
-        raise InvalidRequestError("inputs[0].parameters: shared_memory_region is not supported; send the bytes")
+def _contents(found: InferMessage, count: int, read_place: ReadPlace) -> Images:
+    place = place_of(found.request.inputs[0].parameters, "inputs[0].parameters")
+    if place is not None:
+        return _shared_contents(found, count, place, read_place)
     if found.raw and found.has_contents:
         raise InvalidRequestError("raw_input_contents: given together with inputs[0].contents; expected one of the two")
     if not found.raw:
@@ -64,6 +76,46 @@ def _contents(found: InferMessage, count: int) -> Images:
         shape = shown_list(found.request.inputs[0].shape, 4)
         raise InvalidRequestError(f"raw_input_contents[0]: {len(rows)} bytes; expected {count} for shape [{shape}]")
     return rows
+
+
+def _shared_contents(found: InferMessage, count: int, place: Place, read_place: ReadPlace) -> Images:
+    if found.raw or found.has_contents:
+        raise InvalidRequestError(f"{place.field}: given together with the tensor's bytes; expected one of the two")
+    if place.size != count:
+        shape = shown_list(found.request.inputs[0].shape, 4)
+        raise InvalidRequestError(f"inputs[0].parameters.shared_memory_byte_size: {place.size}; expected {count} for shape [{shape}]")
+    return read_place(place)
+
+
+def output_place(request: ModelInferRequest, manifest: Manifest, rows: int) -> Place | None:
+    """Where the logits of `rows` images are to be written; None for the message. To be asked after `check_outputs`."""
+    if not request.outputs:
+        return None
+    parameters = request.outputs[0].parameters
+    place = place_of(parameters, "outputs[0].parameters")
+    if place is None:
+        return None
+    if "classification" in parameters:
+        raise InvalidRequestError(f"{place.field}: given together with classification; expected one of the two")
+    needed = 4 * rows * manifest.output.classes
+    if place.size < needed:
+        raise InvalidRequestError(
+            f"outputs[0].parameters.shared_memory_byte_size: {place.size}; expected at least {needed} for {rows} rows"
+        )
+    return place
+
+
+def placed(message: bytes, place: Place, write: Callable[[Place, bytes], None]) -> bytes:
+    """A ModelInferResponse whose one output is written to its place, and said to be there."""
+    answer = ModelInferResponse.FromString(message)
+    (data,) = answer.raw_output_contents
+    write(place, data)
+    del answer.raw_output_contents[:]
+    parameters = answer.outputs[0].parameters
+    parameters[REGION].string_param, parameters[SIZE].int64_param = place.region, len(data)
+    if place.offset:
+        parameters[OFFSET].int64_param = place.offset
+    return answer.SerializeToString()
 
 
 def _typed_contents(found: InferMessage, count: int) -> Images:
@@ -85,8 +137,6 @@ def check_outputs(request: ModelInferRequest, manifest: Manifest, rows: int) -> 
         names = shown_list((f"'{output.name}'" for output in request.outputs), len(request.outputs))
         raise InvalidRequestError(f"outputs: {names}; expected '{manifest.output.name}'")
     parameters = request.outputs[0].parameters
-    if "shared_memory_region" in parameters:
-        raise InvalidRequestError("outputs[0].parameters: shared_memory_region is not supported; the answer is in the message")
     if "classification" not in parameters:
         return 0
     count = parameters["classification"].int64_param

@@ -23,7 +23,7 @@ class Caller(Protocol):
 
 
 class Door:
-    """One for all methods that compute. `held` is what messages may take in all, in bytes."""
+    """One for all methods that compute. `held` is what messages may take in all, in bytes. `chores` are done every BEAT_SECONDS."""
 
     def __init__(
         self, registry: Registry, held: HeldBytes, now: Callable[[], float] = time.monotonic, access: Access | None = None
@@ -33,6 +33,7 @@ class Door:
         self._now = now
         self.access = access if access is not None else Access(None, open_admin=False)
         self._beat = now()
+        self.chores: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, message_bytes: int) -> None:
@@ -97,4 +98,6 @@ class Door:
         while True:
             if all(model.batcher.is_free() for model in self.registry.ready):
                 self._beat = self._now()
+            for chore in self.chores:
+                chore()
             await asyncio.sleep(BEAT_SECONDS)

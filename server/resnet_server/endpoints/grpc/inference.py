@@ -10,6 +10,7 @@ from resnet_server.endpoints.grpc.door import Door
 from resnet_server.endpoints.grpc.methods import add_service, behaviour_of
 from resnet_server.endpoints.grpc.model_infer import ModelInfer
 from resnet_server.endpoints.grpc.stream_infer import StreamInferService
+from resnet_server.endpoints.shared_memory import SharedRegions
 from resnet_server.endpoints.tensors import DATATYPE
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
@@ -34,12 +35,20 @@ class InferenceService:
     `extensions` have the other methods.
     """
 
-    def __init__(self, registry: Registry, border: Border, door: Door, version: str, extensions: Sequence[Extension] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        border: Border,
+        door: Door,
+        version: str,
+        extensions: Sequence[Extension] = (),
+        regions: SharedRegions | None = None,
+    ) -> None:
         self._registry = registry
         self._border = border
         self.door = door
         self._version = version
-        self.model_infer = ModelInfer(border, door)
+        self.model_infer = ModelInfer(border, door, regions)
         self._extensions = (*extensions, StreamInferService(registry, self.model_infer))
 
     def add_to(self, transport: Transport) -> None:

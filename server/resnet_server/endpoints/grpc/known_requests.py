@@ -10,6 +10,7 @@ import numpy as np
 
 from resnet_server.endpoints.infer_message import InferMessage
 from resnet_server.endpoints.parameters import Parameters
+from resnet_server.endpoints.shared_memory import Place
 from resnet_server.engines.api import Images
 from resnet_server.models.served_model import ServedModel
 
@@ -22,7 +23,10 @@ MOST_GLIMPSED = 4096
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found out about a request, but for its images; `shape` is theirs. It holds for one `generation` of the registry."""
+    """What was found out about a request, but for its images; `shape` is theirs. It holds for one `generation` of the registry.
+
+    `place`: where the answer's tensor is to be written, if not into the message.
+    """
 
     model: ServedModel
     parameters: Parameters
@@ -30,6 +34,7 @@ class Checked:
     top_k: int
     shape: tuple[int, ...]
     generation: int = 0
+    place: Place | None = None
 
 
 class KnownRequests:

@@ -11,17 +11,29 @@ from resnet_server.endpoints.grpc.door import Door
 from resnet_server.endpoints.grpc.known_requests import Checked, KnownRequests
 from resnet_server.endpoints.infer_message import read_message
 from resnet_server.endpoints.parameters import read_parameters
-from resnet_server.endpoints.tensors import AnswerEncoder, GroupEncoder, check_outputs, decode_rows, encoder_of
+from resnet_server.endpoints.shared_memory import Place, SharedRegions
+from resnet_server.endpoints.tensors import (
+    NO_REGIONS,
+    AnswerEncoder,
+    GroupEncoder,
+    check_outputs,
+    decode_rows,
+    encoder_of,
+    output_place,
+    placed,
+    read_nothing,
+)
 from resnet_server.engines.api import Images
-from resnet_server.errors import ServingError
+from resnet_server.errors import InvalidRequestError, ServingError
 from resnet_server.transport.api import DirectCall
 
 
 class ModelInfer:
     """The method; see `tensors` for what is checked of a request."""
 
-    def __init__(self, border: Border, door: Door) -> None:
+    def __init__(self, border: Border, door: Door, regions: SharedRegions | None = None) -> None:
         self._registry = door.registry
+        self._regions = regions
         self._border = border
         self._door = door
         self._encoder = lru_cache(encoder_of)
@@ -31,17 +43,16 @@ class ModelInfer:
 
     def __call__(self, message: bytes, call: DirectCall) -> None:
         """Begin one inference; whatever goes wrong is answered."""
-        record, entered = self._border.record("ModelInfer", call.arrived, call), 0
+        record, held = self._border.record("ModelInfer", call.arrived, call), Held(self._door)
         try:
-            self._door.enter(len(message))
-            entered = len(message)
-            checked, rows = self._understand(message, record)
+            held.take(len(message))
+            checked, rows = self._understand(message, record, held)
             self._door.take_rows(call, len(rows))
             deadline = self._border.deadline(call, checked.parameters.timeout_us)
-            leave_door = partial(self._door.held.give_back, entered)
-            Inference(self._border, record, call, checked, self._encoder(checked.model), leave_door).begin(rows, deadline)
+            encoder = self._encoder(checked.model)
+            Inference(self._border, record, call, checked, encoder, held.give_back, self._regions).begin(rows, deadline)
         except Exception as error:  # the border knows what each is worth to the caller
-            self._door.held.give_back(entered)
+            held.give_back()
             call.refuse(*self._border.refusal(record, error))
 
     def _look(self) -> None:
@@ -51,30 +62,64 @@ class ModelInfer:
             self._encoder.cache_clear()
             self._known_requests.forget()
 
-    def _understand(self, message: bytes, record: CallRecord) -> tuple[Checked, Images]:
-        checked, rows = self._known_requests.recognise(message, self._registry.generation) or self._read(message, record)
+    def _understand(self, message: bytes, record: CallRecord, held: "Held") -> tuple[Checked, Images]:
+        checked, rows = self._known_requests.recognise(message, self._registry.generation) or self._read(message, record, held)
         record.model, record.version = checked.model.name, checked.model.version
         self._registry.check_up(checked.model)
         return checked, rows
 
-    def _read(self, message: bytes, record: CallRecord) -> tuple[Checked, Images]:
+    def _read(self, message: bytes, record: CallRecord, held: "Held") -> tuple[Checked, Images]:
         generation = self._registry.generation  # before the model is looked up
         found = read_message(message)
         parameters = read_parameters(found.request)
         model = self._registry.find(found.request.model_name, found.request.model_version, parameters.precision)
         record.model, record.version = model.name, model.version
         model.info.check_demand(parameters.demand)
-        rows = decode_rows(found, model.manifest, model.batcher.limits.max_request)
+        rows = decode_rows(found, model.manifest, model.batcher.limits.max_request, partial(self._read_place, held))
         top_k = check_outputs(found.request, model.manifest, len(rows))
-        checked = Checked(model, parameters, found.request.id, top_k, rows.shape, generation)
+        place = output_place(found.request, model.manifest, len(rows))
+        if place is not None:
+            self._check_place(place)
+        checked = Checked(model, parameters, found.request.id, top_k, rows.shape, generation, place)
         self._known_requests.remember(found, checked)
         return checked, rows
+
+    def _read_place(self, held: "Held", place: Place) -> Images:
+        if self._regions is None:
+            return read_nothing(place)
+        held.take(place.size)
+        return self._regions.read(place)
+
+    def _check_place(self, place: Place) -> None:
+        if self._regions is None:
+            raise InvalidRequestError(f"{place.field}: {NO_REGIONS}")
+        self._regions.check(place)
+
+
+class Held:
+    """What one call makes the server hold, given back once."""
+
+    __slots__ = ("_bytes", "_door")
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._bytes = 0
+
+    def take(self, count: int) -> None:
+        """See `Door.enter`."""
+        self._door.enter(count)
+        self._bytes += count
+
+    def give_back(self) -> None:
+        """At the end of the call."""
+        count, self._bytes = self._bytes, 0
+        self._door.held.give_back(count)
 
 
 class Inference:
     """One call between its check and its answer: a `Waiter` that answers its own call."""
 
-    __slots__ = ("_batcher", "_border", "_call", "_checked", "_encoder", "_leave_door", "_record", "_ticket", "defer", "post")
+    __slots__ = ("_batcher", "_border", "_call", "_checked", "_encoder", "_leave_door", "_record", "_regions", "_ticket", "defer", "post")
 
     def __init__(
         self,
@@ -84,12 +129,14 @@ class Inference:
         checked: Checked,
         encoder: AnswerEncoder | GroupEncoder,
         leave_door: Callable[[], None],
+        regions: SharedRegions | None,
     ) -> None:
         self._border, self._record, self._call = border, record, call
         self._checked, self._encoder = checked, encoder
         self._batcher: Batcher = checked.model.batcher
         self._ticket: Ticket | None = None
         self._leave_door = leave_door
+        self._regions = regions
         self.post, self.defer = call.post, call.defer
 
     def begin(self, rows: Images, deadline: float | None) -> None:
@@ -108,6 +155,8 @@ class Inference:
             return
         try:
             message = self._encoder.encode(self._checked.identity, outcome, self._checked.top_k)
+            if self._checked.place is not None and self._regions is not None:
+                message = placed(message, self._checked.place, self._regions.write)
             self._record.computed(outcome, len(outcome.logits), self._checked.model.precision, self._checked.identity)
             self._border.answered(self._record)
             self._call.answer(message)

@@ -25,6 +25,7 @@ from resnet_server.endpoints.grpc.model_config import ModelConfigService
 from resnet_server.endpoints.grpc.reflection import ReflectionService
 from resnet_server.endpoints.grpc.repository import RepositoryService
 from resnet_server.endpoints.grpc.run_time_settings import RunTimeSettingsService
+from resnet_server.endpoints.grpc.shared_memory import SharedMemoryService
 from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
@@ -37,6 +38,7 @@ from resnet_server.endpoints.probes import Probes
 from resnet_server.endpoints.security.access import access_of
 from resnet_server.endpoints.security.certificates import certificates_of
 from resnet_server.endpoints.security.guard import Guard
+from resnet_server.endpoints.shared_memory import SharedRegions
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
@@ -110,13 +112,18 @@ class Listener:
         return HttpServer(guarded, bare(settings.host), settings.http_port, shared_port, tls)
 
     def _add_services(self, settings: Settings, transport: Transport, control: ModelControl | None) -> None:
+        self._regions = SharedRegions(settings.max_held_bytes) if settings.allow_shared_memory else None
+        if self._regions is not None:
+            self._door.chores.append(self._regions.drop_dead)
         extensions = (
             ModelConfigService(self._registry, self._border, settings.versions),
             StatisticsService(self._registry, self._border, self._metrics),
             RepositoryService(self._registry, self._border, control),
             RunTimeSettingsService(self._registry, self._border, self._access, (settings.frontends or 1) > 1 and control is None),
+            SharedMemoryService(self._border, self._regions),
         )
-        inferences = InferenceService(self._registry, self._border, self._door, package_version("resnet-serving"), extensions)
+        version = package_version("resnet-serving")
+        inferences = InferenceService(self._registry, self._border, self._door, version, extensions, self._regions)
         inferences.add_to(transport)
         classifications = ClassifierService(self._border, self._door, self._decoders, settings.max_queue_rows, time.monotonic)
         classifications.add_to(self._server)
@@ -172,6 +179,8 @@ class Listener:
         if self._border.observer is not None:
             await asyncio.to_thread(self._border.observer.close)
         await asyncio.gather(self._door.close(), self._decoders.close(), self.probes.close(max(0.0, end - time.monotonic())))
+        if self._regions is not None:
+            self._regions.close()
 
     async def _drain(self) -> None:
         await asyncio.gather(*(model.batcher.drain() for model in self._registry.ready))

@@ -215,7 +215,10 @@ def write_response(answer: ModelInferResponse, binary: bool) -> tuple[bytes, dic
     if answer.id:
         document["id"] = answer.id
     document["parameters"] = {name: _value(value) for name, value in answer.parameters.items()}
-    document["outputs"] = [_output(entry, raw, binary) for entry, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)]
+    if answer.raw_output_contents:
+        document["outputs"] = [_output(entry, raw, binary) for entry, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)]
+    else:  # written to shared memory
+        document["outputs"], binary = [_placed(entry) for entry in answer.outputs], False
     head = orjson.dumps(document)
     if not binary:
         return head, {"Content-Type": "application/json"}
@@ -233,6 +236,11 @@ def _output(entry: Any, raw: bytes, binary: bool) -> dict[str, Any]:
     if binary:
         return {**document, "parameters": {BINARY_SIZE: len(raw)}}
     return {**document, "data": _strings(raw) if entry.datatype == "BYTES" else np.frombuffer(raw, "<f4").tolist()}
+
+
+def _placed(entry: Any) -> dict[str, Any]:
+    parameters = {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in entry.parameters.items()}
+    return {"name": entry.name, "datatype": entry.datatype, "shape": list(entry.shape), "parameters": parameters}
 
 
 def _strings(raw: bytes) -> list[str]:
