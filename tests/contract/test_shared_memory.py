@@ -75,7 +75,7 @@ def memory() -> Iterator[Any]:
 
 
 def path(handle: Any) -> Path:
-    return Path("/dev/shm") / handle._shm_key.removeprefix("/")  # noqa: S108  # where it is
+    return Path("/dev/shm", str(handle._shm_key).removeprefix("/"))  # noqa: S108  # where it is
 
 
 def refused(call: Callable[[], Any], text: str, *codes: str) -> None:
