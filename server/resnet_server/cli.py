@@ -245,6 +245,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
 @option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")
 @option("--max-held-bytes", type=click.IntRange(1 << 20), default=DEFAULTS.max_held_bytes, help="Memory that callers may take.")
+@option("--cache-bytes", type=click.IntRange(0), default=0, help="Memory for answers to tensors that come again; 0: none are kept.")
 @option("--max-image-pixels", type=click.IntRange(1), default=DEFAULTS.max_image_pixels, help="Larger images are refused.")
 @option("--drain-seconds", type=click.FloatRange(0), default=DEFAULTS.drain_seconds, help="After SIGTERM, everything ends within this.")
 @LOG_LEVEL

@@ -35,6 +35,7 @@ class Settings:
     open_admin: bool = False
     allow_shared_memory: bool = False
     reflection: bool = True
+    cache_bytes: int = 0
     access_log: str = ""
     access_log_share: float = 1.0
     traces: str = ""

@@ -16,7 +16,8 @@ Work = Callable[[], None]
 class Answer:
     """`logits` FP32 [rows, classes] of one ticket, and how it came to be; `batch_rows` is of its largest batch.
 
-    `compute_seconds`: from leaving the queue to its answer; `batch` is the number of its last one, which took `engine_seconds` there.
+    `compute_seconds`: from leaving the queue to its answer; `batch` is the number of its last one, which took `engine_seconds` there; 0
+    for an answer that was kept from earlier.
     """
 
     logits: Logits

@@ -222,7 +222,10 @@ class CallRecord:
         facts = self.facts
         if facts is None:
             return
-        facts.rows, facts.precision, facts.settled = rows, precision, time.monotonic()
+        facts.rows, facts.precision, facts.cached = rows, precision, not answer.batch
         facts.request_id = request_id[:LONGEST_ID] or facts.request_id
+        if facts.cached:
+            return
+        facts.settled = time.monotonic()
         facts.batch, facts.batch_rows = answer.batch, answer.batch_rows
         facts.queue_seconds, facts.batch_seconds, facts.engine_seconds = answer.queue_seconds, answer.compute_seconds, answer.engine_seconds

@@ -50,7 +50,7 @@ def document(facts: CallFacts) -> dict[str, object]:
         "status": facts.status,
         "milliseconds": round(MILLISECONDS * (facts.ended - facts.arrived), 3),
     }
-    for name in ("reason", "model", "version", "precision", "request_id", "peer", "caller", "rows", "batch_rows"):
+    for name in ("reason", "model", "version", "precision", "request_id", "peer", "caller", "rows", "batch_rows", "cached"):
         if value := getattr(facts, name):
             found[name] = value
     if facts.settled:

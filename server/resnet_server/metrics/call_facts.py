@@ -42,6 +42,7 @@ class CallFacts:
     version: str = ""
     precision: str = ""
     rows: int = 0
+    cached: bool = False
     batch: int = 0
     batch_rows: int = 0
     queue_seconds: float = 0.0

@@ -33,6 +33,8 @@ class ModelCounts:
     fail: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)
     compute: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    cache_miss: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
     last: float = 0.0
 
@@ -68,6 +70,11 @@ class Statistics:
     def wait_counter(self, key: Key) -> Callable[[float], None]:
         """Counts a request's seconds in the queue."""
         return self._locked(self.of(key).queue.add)
+
+    def cache_counter(self, key: Key, hit: bool) -> Callable[[float], None]:
+        """Counts a look into the cache of answers."""
+        counts = self.of(key)
+        return self._locked((counts.cache_hit if hit else counts.cache_miss).add)
 
     def batch_counter(self, key: Key, rows: int, requests: int) -> Callable[[float], None]:
         """Counts a batch of so many seconds."""

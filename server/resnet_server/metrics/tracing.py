@@ -123,6 +123,7 @@ def attributes_of(facts: CallFacts) -> dict[str, Any]:
         "resnet.precision": facts.precision,
         "resnet.rows": facts.rows,
         "resnet.batch.rows": facts.batch_rows,
+        "resnet.cached": facts.cached,
         "error.type": facts.reason,
     }
     return {name: value for name, value in found.items() if value}

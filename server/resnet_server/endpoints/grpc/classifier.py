@@ -16,7 +16,7 @@ from resnet_server.endpoints.grpc.door import RETRY_SECONDS, Door
 from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.labels import check_labels, first_classes
 from resnet_server.endpoints.parameters import check_accuracy
-from resnet_server.engines.api import Logits
+from resnet_server.engines.api import Images, Logits
 from resnet_server.errors import InvalidRequestError, QueueFullError
 from resnet_server.models.depth_chooser import choice_of
 from resnet_server.models.served_group import ServedGroup
@@ -70,9 +70,18 @@ class ClassifierService:
         with self._decoding(count):
             rows = await self._decoders.decode(found.images, model.manifest.input, None if deadline is None else deadline - started)
         decoded = self._now()
-        answer = await model.infer(rows, deadline, demand=demand)
+        answer = await self._answer(model, rows, deadline, demand)
         call.computed(answer, count, model.precision)
         return encode(model, answer, top_k, decoded - started).SerializeToString()
+
+    async def _answer(self, model: ServedModel, rows: Images, deadline: float | None, demand: Demand) -> Answer:
+        look = None if self.door.cache is None else self.door.cache.look(model, rows)
+        if look is not None and look.answer is not None:
+            return look.answer
+        answer = await model.infer(rows, deadline, demand=demand)
+        if look is not None:
+            look.keep(answer)
+        return answer
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Every version found in the repository: ready ones with their manifest, refused ones with the reason."""

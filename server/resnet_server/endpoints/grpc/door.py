@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from resnet_server.batching.held_bytes import HeldBytes
+from resnet_server.endpoints.answer_cache import AnswerCache
 from resnet_server.endpoints.security.access import Access
 from resnet_server.errors import QueueFullError
 from resnet_server.models.registry import Registry
@@ -23,12 +24,21 @@ class Caller(Protocol):
 
 
 class Door:
-    """One for all methods that compute. `held` is what messages may take in all, in bytes. `chores` are done every BEAT_SECONDS."""
+    """One for all methods that compute. `held` is what messages may take in all, in bytes. `chores` are done every BEAT_SECONDS.
+
+    `cache`: answers that are kept, if any are.
+    """
 
     def __init__(
-        self, registry: Registry, held: HeldBytes, now: Callable[[], float] = time.monotonic, access: Access | None = None
+        self,
+        registry: Registry,
+        held: HeldBytes,
+        now: Callable[[], float] = time.monotonic,
+        access: Access | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self.registry = registry
+        self.cache = cache
         self.held = held
         self._now = now
         self.access = access if access is not None else Access(None, open_admin=False)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from resnet_server.batching.held_bytes import HeldBytes
 from resnet_server.endpoints.address import bare, check_unix, is_unix, written
+from resnet_server.endpoints.answer_cache import AnswerCache
 from resnet_server.endpoints.call_writers import observer_of
 from resnet_server.endpoints.decoding.budget import WaitingBudget
 from resnet_server.endpoints.decoding.pool import DecoderPool
@@ -81,7 +82,8 @@ class Listener:
         half = settings.max_held_bytes // 2
         messages, images = HeldBytes(half), WaitingBudget(half)
         metrics.watch_held(half, messages=lambda: messages.held, images=lambda: images.held)
-        self._door = Door(registry, messages, access=self._access)
+        cache = AnswerCache(settings.cache_bytes // sharers, metrics) if settings.cache_bytes else None
+        self._door = Door(registry, messages, access=self._access, cache=cache)
         self._decoders = DecoderPool(max(1, available_cores() // sharers), settings.max_image_pixels, images)
         self._reflection = ReflectionService((*SERVICES, health.SERVICE.full_name))
         self._certificates = certificates_of(settings, metrics.count_reading("tls"))

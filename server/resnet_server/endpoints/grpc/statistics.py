@@ -12,7 +12,7 @@ from resnet_server.models.registry import Registry
 
 NANOSECONDS, MILLISECONDS = 1e9, 1e3
 NOT_TIMED = Duration()
-"""Input and output are copied by whoever computes, in its time; nothing is cached."""
+"""Input and output are copied by whoever computes, in its time."""
 
 
 class StatisticsService:
@@ -53,8 +53,8 @@ def message(key: tuple[str, str], counts: ModelCounts) -> pb.ModelStatistics:
             compute_input=duration(NOT_TIMED),
             compute_infer=duration(counts.compute),
             compute_output=duration(NOT_TIMED),
-            cache_hit=duration(NOT_TIMED),
-            cache_miss=duration(NOT_TIMED),
+            cache_hit=duration(counts.cache_hit),
+            cache_miss=duration(counts.cache_miss),
         ),
         batch_stats=[batch_message(rows, batch) for rows, batch in sorted(counts.batches.items()) if batch.count],
     )
