@@ -46,7 +46,7 @@ fuzz: $(STAMP)
 
 # Kills, stops and cuts for two minutes each, 10,000 connections that vanish; then plans made beside busy loops. RESNET_CHAOS_SEED chooses others.
 chaos: $(STAMP) $(PUBLISHED)
-	RESNET_CHAOS_SECONDS=120 RESNET_CHAOS_DISCONNECTS=10000 $(BIN)/python -m pytest tests/chaos -s
+	RESNET_CHAOS_SECONDS=120 RESNET_CHAOS_PAUSE=2 RESNET_CHAOS_DISCONNECTS=10000 $(BIN)/python -m pytest tests/chaos -s
 	PYTHONPATH=tests/support $(BIN)/python tests/chaos/plan_in_calm.py --repository $(REPOSITORY)
 
 # Mixed traffic for half an hour, with cancels, late calls and wrong ones; the readings are in $(SOAK)/results.json after every part.

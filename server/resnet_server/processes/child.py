@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 log = logging.getLogger(__name__)
 
-FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.1, 30.0
-STABLE_SECONDS = 60.0
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # a start that fails costs a second of a core; being away for longer costs callers more
+STABLE_SECONDS = 10.0
 STOP_SECONDS = 1.5  # for a process whose socket has closed: it has nothing to finish
 LOOK_SECONDS = 0.02  # between two looks whether a process has ended
 

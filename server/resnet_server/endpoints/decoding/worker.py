@@ -34,7 +34,10 @@ def main() -> None:
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as owner:
         while True:
-            lane, descriptors, _, _ = socket.recv_fds(owner, 1, 1)
+            try:
+                lane, descriptors, _, _ = socket.recv_fds(owner, 1, 1)
+            except ConnectionResetError:  # killed before it read an answer
+                return
             if not lane:
                 return
             with contextlib.suppress(OSError), socket.socket(fileno=descriptors[0]) as channel:  # no process to be had: it closes
