@@ -127,6 +127,32 @@ def test_trace_settings_are_what_they_are(ask: Ask) -> None:
         ask("get_trace_settings", "other")
 
 
+def test_where_calls_are_traced_the_share_of_them_is_set(repository: Path, tmp_path: Path) -> None:
+    spans = tmp_path / "spans"
+    given: dict[str, Any] = {"traces": str(spans), "trace_share": 0.01, "open_admin": True}
+    with running_app(repository, tmp_path, **given) as app, tritonclient.grpc.InferenceServerClient(app.grpc_address) as client:
+        assert "trace" in client.get_server_metadata().extensions
+        settings = plain(client.get_trace_settings())
+        assert (settings["trace_level"], settings["trace_rate"], settings["trace_file"]) == (["TIMESTAMPS"], "100", str(spans))
+        for rate in ("1", "7", "0"):
+            assert plain(client.update_trace_settings(None, {"trace_rate": rate}))["trace_rate"] == rate
+        assert plain(client.update_trace_settings(None, {"trace_rate": None}))["trace_rate"] == "100"
+        for wrong in ("-1", "1.5", "", "10000000000"):
+            with pytest.raises(InferenceServerException, match="expected a whole number from 0 to 1000000000: one in so many calls"):
+                client.update_trace_settings(None, {"trace_rate": wrong})
+        with pytest.raises(InferenceServerException, match="model_name: 'resnet20'; expected it empty"):
+            client.update_trace_settings("resnet20", {"trace_rate": "1"})
+        with pytest.raises(InferenceServerException, match=r"settings\.trace_level: OFF; expected 'TIMESTAMPS'"):
+            client.update_trace_settings(None, {"trace_rate": "1", "trace_level": "OFF"})
+        assert plain(client.get_trace_settings())["trace_rate"] == "100"
+        client.update_trace_settings(None, {"trace_rate": "1"})
+        client.get_model_config("resnet20")
+        client.update_trace_settings(None, {"trace_rate": "0"})
+        client.get_model_config("resnet20")
+    traced = [span["name"] for span in map(json.loads, spans.read_text().splitlines())]
+    assert traced.count("ModelConfig") == 1
+
+
 def test_extensions_list_what_can_be_set(ask: Ask, app: App) -> None:
     with tritonclient.grpc.InferenceServerClient(app.grpc_address) as client:
         listed = client.get_server_metadata().extensions

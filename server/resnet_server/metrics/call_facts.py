@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
+OTLP = "otlp"
+"""As the place of traces: a collector, as the variables of OpenTelemetry say."""
+
 MOST_WAITING = 10_000
 """Calls that may wait to be written; more are dropped, counted, and answered as ever."""
 

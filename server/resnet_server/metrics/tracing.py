@@ -17,9 +17,8 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
-from resnet_server.metrics.call_facts import CallFacts, wall_clock_offset
+from resnet_server.metrics.call_facts import OTLP, CallFacts, wall_clock_offset
 
-OTLP = "otlp"
 NANOSECONDS = 1e9
 MOST_BATCHES = 256
 """Whose spans are open for calls that are still to be linked."""

@@ -11,6 +11,7 @@ from resnet_proto import open_inference_pb2 as pb
 from resnet_server.endpoints.error_status import Border, Context
 from resnet_server.endpoints.security.access import Access
 from resnet_server.errors import InvalidRequestError, NotEnabledError, shown, shown_list
+from resnet_server.metrics.call_facts import OTLP, CallObserver
 from resnet_server.models.registry import Registry
 from resnet_server.processes.logs import LogSwitches
 
@@ -19,23 +20,70 @@ VERBOSE, FILE, FORMAT = "log_verbose_level", "log_file", "log_format"
 KIND_OF = {**dict.fromkeys(LEVELS, "bool_param"), VERBOSE: "uint32_param", FILE: "string_param", FORMAT: "string_param"}
 FIXED = {FILE: "", FORMAT: "default"}
 MOST_VERBOSE = 1
-TRACES = {
-    "trace_level": "OFF",
-    "trace_rate": "0",
-    "trace_count": "-1",
-    "trace_mode": "opentelemetry",
-    "log_frequency": "0",
-    "trace_file": "",
-}
-"""Callers start and stop no traces here; what is asked for must be what is."""
+LEVEL, RATE, MODE, COUNT, FREQUENCY = "trace_level", "trace_rate", "trace_mode", "trace_count", "log_frequency"
+TRACE_FILE = "trace_file"
+LARGEST_RATE = 10**9
+
+
+class TraceSettings:
+    """Triton's words for the traces of an observer: one in `trace_rate` calls is traced, 0: none, and it alone can be set.
+
+    Calls that bring a trace context of their own are traced as that says. Without an observer nothing is traced.
+    """
+
+    def __init__(self, where: str, observer: CallObserver | None) -> None:
+        self._observer = observer if where else None
+        self._initial = 0.0 if self._observer is None else self._observer.trace_share
+        level, file = ("TIMESTAMPS" if self.is_on else "OFF"), (where if where != OTLP else "")
+        self._fixed = {LEVEL: level, MODE: "opentelemetry", COUNT: "-1", FREQUENCY: "0", TRACE_FILE: file}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether this process traces."""
+        return self._observer is not None
+
+    @property
+    def values(self) -> dict[str, str]:
+        """As they are now."""
+        share = 0.0 if self._observer is None else self._observer.trace_share
+        return {**self._fixed, RATE: str(round(1 / share)) if share else "0"}
+
+    def share_of(self, given: Mapping[str, pb.TraceSettingRequest.SettingValue]) -> float | None:
+        """The share of calls that a request wants traced; None where it does not say. Raises InvalidRequestError for what cannot be set."""
+        values, share = self.values, None
+        for name, setting in given.items():
+            if name not in values:
+                raise InvalidRequestError(f"settings.{shown(name)}: is unknown; expected some of {', '.join(values)}")
+            if name == RATE and self.is_on:
+                share = self._share(list(setting.value))
+            elif setting.value and list(setting.value) != [values[name]]:
+                text = shown_list(setting.value, len(setting.value))
+                raise InvalidRequestError(f"settings.{name}: {text}; expected '{values[name]}', it is not changed while the server runs")
+        return share
+
+    def set_share(self, share: float | None) -> None:
+        """From now on."""
+        if share is not None and self._observer is not None:
+            self._observer.trace_share = share
+
+    def _share(self, values: list[str]) -> float:
+        if not values:
+            return self._initial
+        text = values[0]
+        if len(values) != 1 or not (text.isascii() and text.isdecimal()) or len(text) > 10 or int(text) > LARGEST_RATE:
+            shown_values = shown_list(values, len(values))
+            raise InvalidRequestError(
+                f"settings.{RATE}: {shown_values}; expected a whole number from 0 to {LARGEST_RATE}: one in so many calls"
+            )
+        return 1 / int(text) if int(text) else 0.0
 
 
 class RunTimeSettingsService:
     """Of this process: with `several` front ends each logs by itself, and a caller would reach one of them."""
 
-    names = ("logging",)
-
-    def __init__(self, registry: Registry, border: Border, access: Access, several: bool) -> None:
+    def __init__(self, registry: Registry, border: Border, access: Access, traces: TraceSettings, several: bool) -> None:
+        self.names = ("logging", "trace") if traces.is_on else ("logging",)
+        self._traces = traces
         self._registry = registry
         self._border = border
         self._access = access
@@ -54,15 +102,23 @@ class RunTimeSettingsService:
         return self._log_settings()
 
     async def TraceSetting(self, request: pb.TraceSettingRequest, context: Context) -> pb.TraceSettingResponse:
-        """The settings; they are what they are while the server runs, for all models alike."""
+        """The settings, after those of the request are made, all or none; they are the same for all models."""
         async with self._border.call("TraceSetting", context):
             if request.model_name:
                 self._registry.find(request.model_name)  # raises for what is not served
             if request.settings:
                 self._access.require_admin(context.invocation_metadata() or (), "TraceSetting")
-                check_traces(request.settings)
-        settings = {name: pb.TraceSettingResponse.SettingValue(value=[value]) for name, value in TRACES.items()}
+                self._set_traces(request)
+        settings = {name: pb.TraceSettingResponse.SettingValue(value=[value]) for name, value in self._traces.values.items()}
         return pb.TraceSettingResponse(settings=settings)
+
+    def _set_traces(self, request: pb.TraceSettingRequest) -> None:
+        share = self._traces.share_of(request.settings)
+        if share is not None and request.model_name:
+            raise InvalidRequestError(f"model_name: '{shown(request.model_name)}'; expected it empty, since all models are traced alike")
+        if share is not None and self._several:
+            raise NotEnabledError("TraceSetting: several front ends trace each by itself; start the server with --frontends 1")
+        self._traces.set_share(share)
 
     def _changes(self, given: Mapping[str, pb.LogSettingsRequest.SettingValue]) -> dict[int, bool]:
         changes: dict[int, bool] = {}
@@ -101,13 +157,3 @@ def read_log_setting(name: str, setting: pb.LogSettingsRequest.SettingValue) -> 
     if name == VERBOSE and int(value) > MOST_VERBOSE:
         raise InvalidRequestError(f"settings.{name}: {value}; expected 0 or {MOST_VERBOSE}")
     return value
-
-
-def check_traces(given: Mapping[str, pb.TraceSettingRequest.SettingValue]) -> None:
-    """Raises InvalidRequestError for settings that are unknown, or other than they are."""
-    for name, setting in given.items():
-        if name not in TRACES:
-            raise InvalidRequestError(f"settings.{shown(name)}: is unknown; expected some of {', '.join(TRACES)}")
-        if setting.value and list(setting.value) != [TRACES[name]]:
-            text = shown_list(setting.value, len(setting.value))
-            raise InvalidRequestError(f"settings.{name}: {text}; expected '{TRACES[name]}', it is not changed while the server runs")

@@ -25,7 +25,7 @@ from resnet_server.endpoints.grpc.methods import add_service
 from resnet_server.endpoints.grpc.model_config import ModelConfigService
 from resnet_server.endpoints.grpc.reflection import ReflectionService
 from resnet_server.endpoints.grpc.repository import RepositoryService
-from resnet_server.endpoints.grpc.run_time_settings import RunTimeSettingsService
+from resnet_server.endpoints.grpc.run_time_settings import RunTimeSettingsService, TraceSettings
 from resnet_server.endpoints.grpc.shared_memory import SharedMemoryService
 from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
@@ -117,11 +117,12 @@ class Listener:
         self._regions = SharedRegions(settings.max_held_bytes) if settings.allow_shared_memory else None
         if self._regions is not None:
             self._door.chores.append(self._regions.drop_dead)
+        traces = TraceSettings(settings.traces, self._border.observer)
         extensions = (
             ModelConfigService(self._registry, self._border, settings.versions),
             StatisticsService(self._registry, self._border, self._metrics),
             RepositoryService(self._registry, self._border, control),
-            RunTimeSettingsService(self._registry, self._border, self._access, (settings.frontends or 1) > 1 and control is None),
+            RunTimeSettingsService(self._registry, self._border, self._access, traces, several=control is None),
             SharedMemoryService(self._border, self._regions),
         )
         version = package_version("resnet-serving")
