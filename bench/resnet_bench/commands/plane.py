@@ -1,5 +1,6 @@
 """`resnet-bench depths --group`: the plane of a group."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from resnet_bench.plane.loads import LoadKind, loads
 from resnet_bench.plane.record import Plane, Point, mean
 from resnet_bench.plane.served import GroupAt, Labelled, drive, group_at, read_labelled, right_answers, with_measured
 from resnet_bench.plane.simulated import Right, capacity, members_of, run
+from resnet_bench.plane.teach import save_page
 from resnet_bench.published import chosen
 from resnet_bench.target import started
 
 DEADLINE = 0.05
+CALM_LOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def plane_of(task: PlaneTask, out: Path | None) -> None:
     """Measure, show and save. Raises BenchError or UsageError."""
     if task.real and task.labelled is None:
         raise click.UsageError("--real needs --labelled: images whose answers can be judged")
-    kinds = loads(task.seconds)
+    kinds, problems = loads(task.seconds), disturbances()
     with Bar() as bar, served_group(task) as group:
         bar.expect(len(kinds) * task.seeds * (1 + task.real * (1 + len(group.members))))
         labelled = None if task.labelled is None else read_labelled(task.labelled)
@@ -54,10 +57,18 @@ def plane_of(task: PlaneTask, out: Path | None) -> None:
     texts = {kind.name: kind.text for kind in kinds}
     members, images = with_measured(group.members, right), 0 if labelled is None else len(labelled.images)
     how = (group.engines, group.batch, task.deadline, images)
-    plane = Plane(group.name, arguments(), this_machine(), members, *how, tuple(points), texts)
-    show(table(plane, real=False), *([table(plane, real=True)] if task.real else []))
+    plane = Plane(group.name, arguments(), this_machine(), members, *how, tuple(points), texts, problems)
+    show(table(plane, real=False), *([table(plane, real=True)] if task.real else []), *problems)
     if out is not None:
         save(plane, out)
+
+
+def disturbances() -> tuple[str, ...]:
+    """What a reader of the costs has to know."""
+    busy = os.getloadavg()[0]
+    if busy <= CALM_LOAD:
+        return ()
+    return (f"the machine was busy at the start (load average {busy:.1f}): costs are too high, and real runs say little",)
 
 
 @contextmanager
@@ -107,8 +118,9 @@ def table(plane: Plane, real: bool) -> Table:
 
 
 def save(plane: Plane, folder: Path) -> None:
-    """results.json, and the picture."""
+    """results.json, the page for readers, and the picture."""
     click.echo(f"saved: {plane.save(folder)}")
+    click.echo(f"saved: {save_page(plane, folder / 'which-depth.html')}")
     try:
         from resnet_bench.report.plane_plot import save_picture  # matplotlib: only a picture needs it
     except ImportError as error:

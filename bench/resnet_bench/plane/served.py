@@ -19,7 +19,7 @@ from resnet_bench.plane.simulated import Right
 from resnet_bench.subject import served
 from resnet_bench.target import details_of
 
-CHUNK = 16
+CHUNK = 8
 BEFORE_SECONDS = 0.5
 OPTIONS = [("grpc.max_receive_message_length", -1)]
 
