@@ -42,8 +42,14 @@ def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, se
         result = Simulation(shop, chooser, cheapest, NOISE, seed).run(arrivals)
         found = measured(result, right) if right else result.accuracy
         points.append(Point(kind.name, name, seed, result.offered, result.attainment, found, result.switches_per_second, result.by_member))
-    known = [replace(member, accuracy=float(right[str(member)].mean())) for member in members] if right else members
-    return [*points, oracle(kind.name, known, shop, arrivals, seed)]
+    return [*points, oracle(kind.name, on_these_calls(members, right, len(arrivals)), shop, arrivals, seed)]
+
+
+def on_these_calls(members: Sequence[Member], right: Right, calls: int) -> Sequence[Member]:
+    """The members, as accurate as they are on the images of so many calls: a trace may be shorter than the set."""
+    if not right or not calls:
+        return members
+    return [replace(member, accuracy=float(np.resize(right[str(member)], calls).mean())) for member in members]
 
 
 def oracle(load: str, members: Sequence[Member], shop: Workshop, arrivals: Times, seed: int) -> Point:

@@ -60,7 +60,8 @@ def _assemble_group(info: GroupInfo, engines: Sequence[Engine], limits: Limits, 
 
     told = watchers(info, metrics, compare, counted.note)
     batcher = Batcher(engines, limits, LoopClock(), Admission(cost, plan.batch), told, tally, chooser)
-    metrics.group_slow_down.labels(*info.key[:2]).set_function(lambda: chooser.slow_down)
+    # front ends' gauges are added up: this one's share of the mean
+    metrics.group_slow_down.labels(*info.key[:2]).set_function(lambda: chooser.slow_down / limits.sharers)
     return ServedGroup(info, batcher, cost, watch, chooser)
 
 

@@ -1,5 +1,6 @@
 """The plane of a group: the simulator half with known answers, what is saved, and what contradictory options get."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from resnet_bench.cli import main
 from resnet_bench.commands.plane import table
 from resnet_bench.errors import BenchError
 from resnet_bench.machine import this_machine
+from resnet_bench.plane import teach
 from resnet_bench.plane.loads import loads
 from resnet_bench.plane.record import MemberRecord, Plane, load_plane, mean
 from resnet_bench.plane.served import read_labelled, with_measured
@@ -37,7 +39,7 @@ def test_accuracy_is_measured_on_the_images_that_were_answered_in_time(plane: Pl
         assert deep[1] == pytest.approx(0.8, abs=0.08)
         auto, oracle = mean(plane.of(load, "auto")), mean(plane.of(load, "oracle"))
         assert auto[0] >= deep[0] - 0.001
-        assert oracle[0] * oracle[1] >= auto[0] * auto[1] - 0.04  # images are drawn, and the bound is of the mean
+        assert oracle[0] * oracle[1] >= auto[0] * auto[1] - 0.02  # the bound is of the mean over the images of all calls
     assert [member.measured for member in plane.members] == [0.6, 0.8]
     assert plane.best_static("near the limit") == "r20 fp32"
 
@@ -50,6 +52,22 @@ def test_a_plane_is_saved_whole_drawn_and_read_again(plane: Plane, tmp_path: Pat
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(BenchError, match=r"is no plane of a group"):
         load_plane(tmp_path / "results.json")
+
+
+def test_the_page_for_readers_is_one_file_with_all_of_its_data(plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teach, "LOADS", (0.5, 1.5, 4.0))
+    monkeypatch.setattr(teach, "DEADLINES", (10, 50))
+    text = teach.save_page(plane, tmp_path / "page.html").read_text()
+    assert "http" not in text
+    assert "src=" not in text
+    found = json.loads(text.split("const data = ", 1)[1].split(";\n", 1)[0])
+    assert [member["accuracy"] for member in found["members"]] == [0.6, 0.8]
+    assert len(found["cells"]) == 6
+    calm, _, crowded = (found["cells"][3 + load] for load in range(3))
+    assert calm[1] > 0.9  # the deepest answers what it can
+    assert crowded[0] > crowded[1]
+    for shallow, deep, missed, _ in found["cells"]:
+        assert shallow + deep + missed == pytest.approx(1, abs=1e-3)
 
 
 def test_labelled_images_are_checked(tmp_path: Path) -> None:
