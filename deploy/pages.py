@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from resnet_bench.plane.record import load_plane, mean
 from resnet_networks import REPOSITORY
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest import read_manifest
@@ -233,7 +234,21 @@ def start() -> str:
     return markdown(("what trying costs", "size", "time on two cores"), rows)
 
 
+def depth_plane() -> str:
+    """In time and right, by load: the group, the fixed network that does best, and the bound."""
+    plane = load_plane(ROOT / "docs" / "results" / "2026-11-29-auto" / "results.json")
+    rows = []
+    for name in plane.loads:
+        best = plane.best_static(name)
+        cells = [mean(plane.of(name, method)) for method in ("auto", best, "every second", "oracle")]
+        texts = [f"{100 * in_time:.1f} / {100 * right:.2f}" for in_time, right in cells]
+        texts[1] += f" ({best.split()[0]})"
+        rows.append([name, *texts])
+    return markdown(("load", "auto", "best fixed network", "chosen every second", "bound"), rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
+    "depth-plane": depth_plane,
     "depths": depths,
     "depths-short": depths_short,
     "peers": peers,

@@ -68,7 +68,7 @@ def disturbances() -> tuple[str, ...]:
     busy = os.getloadavg()[0]
     if busy <= CALM_LOAD:
         return ()
-    return (f"the machine was busy at the start (load average {busy:.1f}): costs are too high, and real runs say little",)
+    return (f"the machine was busy at the start (load average {busy:.1f}): costs may be too high, and real runs say little",)
 
 
 @contextmanager

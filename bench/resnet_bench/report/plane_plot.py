@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,7 +27,8 @@ def save_picture(plane: Plane, path: Path, real: bool = False) -> Path:
     panels[0].legend(fontsize=7, loc="lower right")
     figure.supxlabel("right answers of those in time, %", color=INK, fontsize=10)
     figure.supylabel("answered in time, %", color=INK, fontsize=10)
-    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnet-bench"}):
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
 
 
