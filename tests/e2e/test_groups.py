@@ -16,6 +16,8 @@ import pytest
 import tritonclient.grpc as triton
 from clients import KINDS, ask
 from processes import engines_of
+from resnet_bench.errors import BenchError
+from resnet_bench.plane.served import Labelled, drive, group_at, right_answers
 from resnet_client import Client
 from resnet_models.sample import load_sample
 from resnet_proto import classifier_pb2, open_inference_pb2
@@ -216,6 +218,26 @@ def test_metrics_say_which_member_answered_and_why(group_server: RunningServer) 
         >= before['resnet_group_switches_total{model="auto",version="1"}'] + 2
     )
     assert 0.2 < after['resnet_group_slow_down{model="auto",version="1"}'] < 5
+
+
+def test_the_benchmark_asks_each_member_and_sends_traces(group_server: RunningServer, members: dict[str, classifier_pb2.Member]) -> None:
+    sample = load_sample()
+    labelled = Labelled(sample.images[:16], sample.labels[:16])
+    group = group_at(group_server.url, "auto")
+    assert [member.name for member in group.members] == list(members)
+    right = right_answers(group, labelled)
+    for name in members:
+        logits, _ = infer(group_server.url, labelled.images, name)
+        assert right[f"{name} fp32"].tolist() == (logits.argmax(1) == labelled.labels).tolist()
+    arrivals = np.arange(20) / 100
+    for method, answers in (("auto", None), ("resnet20 fp32", {"resnet20 fp32": 20})):
+        point = drive(group, "even", method, 0, arrivals, 10.0, labelled)
+        assert (point.offered, point.in_time, point.real) == (20, 1.0, True)
+        assert sum(point.by_member.values()) == 20
+        assert answers is None or point.by_member == answers
+        assert point.accuracy > 0.7
+    with pytest.raises(BenchError, match=r"group: 'resnet20' is not served at .*; groups there: auto"):
+        group_at(group_server.url, "resnet20")
 
 
 def test_an_engine_that_dies_is_replaced_with_all_its_networks(group_server: RunningServer, stub: GRPCInferenceServiceStub) -> None:

@@ -9,6 +9,8 @@ from resnet_server.models.group import GroupInfo
 from resnet_server.models.served_model import ModelInfo
 from resnet_server.routing.policy import DepthPolicy, Reason, Waiting
 
+PLENTY_SECONDS, PLENTY_BATCHES = 1.0, 20.0
+"""From here on, and from so many full batches of the dearest network, a deadline is so far that load alone is no reason to be shallow."""
 MOST_DEMANDS = 1024
 """Different ones that are kept with their lane; callers invent them."""
 STATED = {reason: reason.name.lower() for reason in Reason}
@@ -39,6 +41,7 @@ class DepthChooser:
         self.members = group.routed()
         self._target, self._wide, self._max_batch = group.target, wide, group.plan.batch
         self._policy = DepthPolicy(self.members, self._max_batch)
+        self._plenty = max(PLENTY_SECONDS, PLENTY_BATCHES * self.members[-1].seconds(self._max_batch))
         self._all = Lane()
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._demands: dict[Demand, Lane] = {ANY: self._all}
@@ -91,7 +94,7 @@ class DepthChooser:
         Who is alone and has all the time gets the best there is, however soon they ask again: one caller who waits for each answer
         before the next question would otherwise hold a group at the shallow end by its own speed.
         """
-        if leaving.slack == NEVER and not leaving.waiting:
+        if leaving.slack >= self._plenty and not leaving.waiting:
             return self._best[leaving.lane]
         behind, last = self._binding(leaving)
         demand = leaving.lane.demand

@@ -225,11 +225,12 @@ async def test_the_target_decides_where_there_is_no_deadline() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_whoever_is_alone_and_has_all_the_time_gets_the_best_however_often_they_ask() -> None:
+@pytest.mark.parametrize("within", [None, 2.0])
+async def test_whoever_is_alone_and_has_all_the_time_gets_the_best_however_often_they_ask(within: float | None) -> None:
     clock, engine = FakeClock(), HeldEngine()
     async with grouped([engine], clock) as batcher:
         for _ in range(400):  # a thousand a second: four times what the deepest could answer
-            task = await ask(batcher, 1)
+            task = await ask(batcher, 1, deadline=None if within is None else clock.now + within)
             await clock.advance(0.001)
             await engine.release(seconds=0.004)
             assert said(await task) == ("resnet56", "deepest")
