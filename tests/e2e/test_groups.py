@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,6 +17,7 @@ import orjson
 import pytest
 import tritonclient.grpc as triton
 from clients import KINDS, ask
+from pages import PAGES, asks_group, programs
 from processes import engines_of
 from resnet_bench.errors import BenchError
 from resnet_bench.plane.served import Labelled, drive, group_at, right_answers
@@ -68,6 +71,15 @@ def refused(url: str, **options: Any) -> tuple[str, str]:
     with pytest.raises(triton.InferenceServerException) as caught:
         infer(url, load_sample().images[:1], **options)
     return str(caught.value.status()), str(caught.value.message())
+
+
+@pytest.mark.parametrize("program", [program for page in PAGES for program in programs(page) if asks_group(program)])
+def test_a_program_of_a_page_that_asks_the_group_runs(program: str, group_server: RunningServer) -> None:
+    """With more time than it says, since a machine under test may be busy."""
+    program = program.replace("localhost:8001", group_server.url).replace("timeout=50_000", "timeout=10_000_000")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "resnet56" in result.stdout
 
 
 def test_in_calm_the_deepest_answers_and_says_why_and_with_which_certificate(

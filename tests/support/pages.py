@@ -54,6 +54,11 @@ def programs(page: Path) -> list[str]:
     return [match[2] for match in FENCE.finditer(page.read_text(encoding="utf-8")) if match[1] == "python"]
 
 
+def asks_group(program: str) -> bool:
+    """True if a program asks for the group `auto`, which takes a real server."""
+    return '"auto"' in program
+
+
 def links(page: Path) -> list[str]:
     """Targets of links and pictures."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))

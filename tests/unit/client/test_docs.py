@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from pages import PAGES, programs
+from pages import PAGES, asks_group, programs
 from PIL import Image
 from resnet_client.testing import FakeServer
 
-PROGRAMS = [pytest.param(program, id=f"{page.stem}-{number}") for page in PAGES for number, program in enumerate(programs(page), 1)]
+PROGRAMS = [
+    pytest.param(program, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, program in enumerate(programs(page), 1)
+    if not asks_group(program)  # tests/e2e/test_groups.py runs those
+]
 
 
 @pytest.fixture
