@@ -14,6 +14,7 @@ from resnet_proto.classifier_pb2_grpc import ClassifierStub
 from resnet_proto.manifest_pb2 import Manifest
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
+from resnet_bench.access import PLAIN, Access
 from resnet_bench.drivers.raw import TOLERANCE, expected_logits
 from resnet_bench.errors import BenchError
 from resnet_bench.published import Material, Published, find, material_of, versions_of
@@ -85,7 +86,7 @@ def find_subjects(target: Target, names: Sequence[str], repository: Path | None,
 
     A server without our ListModels is measured all the same: `names` say what, the manifests in `repository` give the facts.
     """
-    ready = served(target.url)
+    ready = served(target.url, target.access)
     if ready is None:
         if not names:
             raise BenchError(f"models: {target.url} is not a resnet-server and does not list its models; name them with --models")
@@ -95,11 +96,15 @@ def find_subjects(target: Target, names: Sequence[str], repository: Path | None,
     return [own_subject(target, ready[name], repository, inputs) for name in names or ready]
 
 
-def served(url: str) -> dict[str, classifier_pb2.ServedModel] | None:
+def served(url: str, access: Access = PLAIN) -> dict[str, classifier_pb2.ServedModel] | None:
     """The models that a resnet-server has ready, by name; None for a server of another kind."""
-    with grpc.insecure_channel(url) as channel:
+    with access.channel(url) as channel:
         try:
-            models = ClassifierStub(channel).ListModels(classifier_pb2.ListModelsRequest(), timeout=CONNECT_SECONDS).models
+            models = (
+                ClassifierStub(channel)
+                .ListModels(classifier_pb2.ListModelsRequest(), timeout=CONNECT_SECONDS, metadata=access.metadata)
+                .models
+            )
         except grpc.RpcError as error:
             if status_of(error) == "UNIMPLEMENTED":
                 return None
@@ -107,13 +112,13 @@ def served(url: str) -> dict[str, classifier_pb2.ServedModel] | None:
     return {model.name: model for model in models if model.state == classifier_pb2.ServedModel.STATE_READY}
 
 
-def metadata_of(url: str, model: str, version: str = "") -> pb.ModelMetadataResponse:
+def metadata_of(url: str, model: str, version: str = "", access: Access = PLAIN) -> pb.ModelMetadataResponse:
     """The model's inputs, outputs and properties; raises BenchError for no answer or a model that is not there."""
-    with grpc.insecure_channel(url) as channel:
+    with access.channel(url) as channel:
         stub = GRPCInferenceServiceStub(channel)
         try:
             answer: pb.ModelMetadataResponse = stub.ModelMetadata(
-                pb.ModelMetadataRequest(name=model, version=version), timeout=CONNECT_SECONDS
+                pb.ModelMetadataRequest(name=model, version=version), timeout=CONNECT_SECONDS, metadata=access.metadata
             )
         except grpc.RpcError as error:
             if status_of(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
@@ -124,7 +129,7 @@ def metadata_of(url: str, model: str, version: str = "") -> pb.ModelMetadataResp
 
 def own_subject(target: Target, model: classifier_pb2.ServedModel, repository: Path | None, inputs: tuple[Tensor, ...] = ()) -> Subject:
     """A model of our server; its file is in `repository` if that is given."""
-    metadata = metadata_of(target.url, model.name, model.version)
+    metadata = metadata_of(target.url, model.name, model.version, target.access)
     facts = facts_of(model.manifest, model.precision, provider=model.provider, plan=metadata.properties.get("plan", ""))
     published = None if repository is None else _published(repository, model.name, model.precision, model.version)
     material = None if inputs else published.material if published else material_of(model.manifest, None)
@@ -133,7 +138,7 @@ def own_subject(target: Target, model: classifier_pb2.ServedModel, repository: P
 
 def foreign_subject(target: Target, name: str, repository: Path | None, inputs: tuple[Tensor, ...]) -> Subject:
     """A model of another server; facts, file and images are those of the latest version in `repository`, where there is one."""
-    metadata = metadata_of(target.url, name)
+    metadata = metadata_of(target.url, name, access=target.access)
     tensors = inputs or tensors_of(metadata)
     published = None if repository is None else _published(repository, name)
     if published is None:

@@ -19,6 +19,7 @@ import grpc
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from resnet_bench.access import PLAIN, Access
 from resnet_bench.errors import BenchError
 from resnet_bench.machine import cpu_of
 from resnet_bench.sample import OK, ServerTimes
@@ -44,6 +45,8 @@ class Target:
     """Where calls go. `pid` is its process where it is ours; `metrics_url` where its Prometheus metrics are, if it has such.
 
     `failures` names the counters of calls that it answered with an error; `http1` is a server that takes raw bytes posted to `path`.
+
+    `access`: TLS and a token, where it wants them.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Target:
     failures: tuple[str, ...] = ()
     path: str = ""
     http1: bool = False
+    access: Access = PLAIN
 
     def usage(self, memory: bool = True) -> dict[int, Usage]:
         """Of the server's process and all below it, by pid; empty where it is not ours or has ended. Memory takes a while to add up."""

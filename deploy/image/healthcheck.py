@@ -13,8 +13,9 @@ TIMEOUT = 3.0
 
 
 def main() -> None:
-    """Ask the port that the server was told to listen on."""
-    address = f"127.0.0.1:{os.environ.get('RESNET_SERVER_GRPC_PORT', '8001')}"
+    """Ask the port that the server was told to answer probes on, which speaks no TLS, or else the one for calls."""
+    port = os.environ.get("RESNET_SERVER_HEALTH_PORT", "off")
+    address = f"127.0.0.1:{port if port != 'off' else os.environ.get('RESNET_SERVER_GRPC_PORT', '8001')}"
     with grpc.insecure_channel(address) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
         try:

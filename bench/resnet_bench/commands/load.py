@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
+from resnet_client import TLS, InvalidInputError
 
+from resnet_bench.access import Access
 from resnet_bench.commands.shared import Bar, arguments, attempt, finish, show
 from resnet_bench.drivers.api import Arrivals, Driver, Load
 from resnet_bench.drivers.generators import Generators
@@ -28,6 +30,7 @@ from resnet_bench.subject import Subject, find_subjects, own_servers
 from resnet_bench.target import Target
 
 IN_FLIGHT = 64  # where the capacity is measured, or traffic mixed, and nothing else is said
+PEM = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class What:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--url", help="host:port of a running server: resnet-server, Triton, MLServer, ...")
+@click.option("--tls", is_flag=True, help="Speak TLS to --url.")
+@click.option("--ca", type=PEM, help="PEM file of who signs its certificate; implies --tls.")
+@click.option("--cert", type=PEM, help="PEM file with a certificate of one's own; implies --tls.")
+@click.option("--key", type=PEM, help="PEM file with the key of --cert.")
+@click.option("--token", default="", envvar="RESNET_CLIENT_TOKEN", help="Bearer token for --url  [env var: RESNET_CLIENT_TOKEN]")
 @click.option("--metrics-url", help="Its metrics, such as http://host:8002/metrics  [default: not read]")
 @click.option("--repository", type=REPOSITORY, help="Published models; a server is started on them unless --url is given.")
 @click.option("--model", required=True, help="Its name there.")
@@ -67,6 +75,11 @@ class What:
 @one_line_errors
 def load(
     url: str | None,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    token: str,
     metrics_url: str | None,
     repository: Path | None,
     model: str,
@@ -101,8 +114,9 @@ def load(
     wanted = Load(model, version, kind, rate or 0.0, in_flight, rows, warm_up, duration, slo, deadline, 0, connections)
     what = What(wanted, driver, overload, soak, settings)
     check(what, rate, concurrency, url, repository)
+    target = None if url is None else Target("server", url, metrics_url=metrics_url, access=access_of(what, tls, ca, cert, key, token))
     recorder = Recorder(allow_disturbed=settings.allow_disturbed)
-    with Bar() as bar, subject_at(url, metrics_url, repository, wanted, precision, server_options, inputs) as subject:
+    with Bar() as bar, subject_at(target, repository, wanted, precision, server_options, inputs) as subject:
         recorder.say = bar.step
         bar.expect(PARTS if soak else repeats * (2 if overload else seeds))
 
@@ -139,13 +153,27 @@ def check(what: What, rate: float | None, concurrency: int | None, url: str | No
         raise BenchError(f"generators: {what.settings.generators} for {concurrency} calls in flight; expected at most as many")
 
 
+def access_of(what: What, tls: bool, ca: Path | None, cert: Path | None, key: Path | None, token: str) -> Access:
+    """As the options say. Raises UsageError for a driver that can do neither, and BenchError for wrong files."""
+    chosen = TLS(ca, cert, key) if tls or ca or cert or key else None
+    access = Access(chosen, token.strip())
+    if not access.plain and (what.driver == H2load.name or what.soak is not None):
+        raise click.UsageError("--driver h2load and --soak speak no TLS and send no token")
+    try:
+        if chosen is not None:
+            chosen.credentials()
+    except InvalidInputError as error:
+        raise BenchError(str(error)) from None
+    return access
+
+
 @contextmanager
 def subject_at(
-    url: str | None, metrics_url: str | None, repository: Path | None, load: Load, precision: str, options: str, inputs: tuple[Tensor, ...]
+    target: Target | None, repository: Path | None, load: Load, precision: str, options: str, inputs: tuple[Tensor, ...]
 ) -> Iterator[Subject]:
     """The model to measure, served."""
-    if url is not None:
-        (subject,) = find_subjects(Target("server", url, metrics_url=metrics_url), (load.model,), repository, inputs)
+    if target is not None:
+        (subject,) = find_subjects(target, (load.model,), repository, inputs)
         yield replace(subject, facts=replace(subject.facts, version=load.version))
     elif repository is not None:
         with own_servers(repository, chosen(repository, (load.model,)), (precision,), shlex.split(options)) as (subject,):

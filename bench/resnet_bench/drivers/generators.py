@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_bench.access import PLAIN, Access
 from resnet_bench.drivers.api import Load, Observer, sample_of
 from resnet_bench.drivers.open_loop import Generator, Tally, connected, new_histogram, new_loop
 from resnet_bench.errors import BenchError
@@ -45,6 +46,7 @@ class Order:
     data: tuple[bytes, ...] | None
     index: int
     count: int
+    access: Access = PLAIN
 
 
 def obey(pipe: "Connection[object, object]", niceness: int) -> None:
@@ -70,9 +72,9 @@ def obey(pipe: "Connection[object, object]", niceness: int) -> None:
 
 
 async def _drive(order: Order, data: tuple[bytes, ...], pipe: "Connection[object, object]") -> Tally:
-    channels = await connected(order.url, order.load.connections)
+    channels = await connected(order.url, order.load.connections, order.access)
     try:
-        generator = Generator(order.load, data, channels, order.index, order.count)
+        generator = Generator(order.load, data, channels, order.index, order.count, order.access)
         pipe.send(READY)
         start = await asyncio.to_thread(pipe.recv)
         assert isinstance(start, float)  # noqa: S101  # the parent sends nothing else
@@ -129,7 +131,7 @@ class Generators:
         key = f"{target.url} {requests.key}"
         for index, pipe in enumerate(self._pipes):
             data = None if self._keys[index] == key else requests.data
-            pipe.send(Order(target.url, load.part(index, self._count), key, data, index, self._count))
+            pipe.send(Order(target.url, load.part(index, self._count), key, data, index, self._count, target.access))
             self._keys[index] = key
         self._take(str, START_SECONDS)
         start = time.monotonic() + 0.05  # soon, but late enough for all

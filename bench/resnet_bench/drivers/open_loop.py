@@ -19,6 +19,7 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
+from resnet_bench.access import PLAIN, Access
 from resnet_bench.drivers.api import Load
 from resnet_bench.errors import BenchError
 from resnet_bench.requests import METHOD
@@ -89,9 +90,9 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-async def connected(url: str, count: int) -> list[grpc.aio.Channel]:
+async def connected(url: str, count: int, access: Access = PLAIN) -> list[grpc.aio.Channel]:
     """So many channels that are ready; raises BenchError where nobody answers."""
-    channels = [grpc.aio.insecure_channel(url, options=OPTIONS) for _ in range(count)]
+    channels = [access.aio_channel(url, OPTIONS) for _ in range(count)]
     try:
         await asyncio.wait_for(asyncio.gather(*(channel.channel_ready() for channel in channels)), CONNECT_SECONDS)
     except TimeoutError:
@@ -104,8 +105,10 @@ async def connected(url: str, count: int) -> list[grpc.aio.Channel]:
 class Generator:
     """Drives one load; all times are of the monotonic clock, which the processes of a machine share."""
 
-    def __init__(self, load: Load, data: tuple[bytes, ...], channels: Sequence[grpc.aio.Channel], index: int, count: int) -> None:
-        self._load, self._data = load, data
+    def __init__(
+        self, load: Load, data: tuple[bytes, ...], channels: Sequence[grpc.aio.Channel], index: int, count: int, access: Access = PLAIN
+    ) -> None:
+        self._load, self._data, self._metadata = load, data, access.metadata
         self._requests = itertools.cycle(range(len(data)))
         self._times = schedule(load, index, count).tolist() if load.open_loop else []
         methods = [channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None) for channel in channels]
@@ -206,7 +209,7 @@ class Generator:
         status, answer = OK, b""
         left = time.monotonic()
         try:
-            answer = await next(self._methods)(self._data[index], timeout=self._load.deadline)
+            answer = await next(self._methods)(self._data[index], timeout=self._load.deadline, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             status = error.code().name
             self._tally.first_error = self._tally.first_error or f"{status}: {error.details()}"
