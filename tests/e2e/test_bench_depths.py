@@ -74,16 +74,16 @@ def test_closed_loops_are_measured_where_asked_for(repository: Path, tmp_path: P
 
 def test_a_running_server_is_measured_at_given_rates(server: RunningServer, tmp_path: Path) -> None:
     where = ["--url", server.url, "--metrics-url", server.metrics_url]
-    run(*where, *BRIEF, "--rates", "20,40", "--arrivals", "constant", "--slo", "30s", "--out", str(tmp_path))
+    run(*where, *BRIEF, "--rates", "400,800", "--arrivals", "constant", "--slo", "30s", "--out", str(tmp_path))
     report = saved(tmp_path)
     rates = of_kind(report, "rate")
-    assert [sample["rate"] for sample in rates] == [20, 40]
+    assert [sample["rate"] for sample in rates] == [400, 800]
     assert all(sample["arrivals"] == "constant" and sample["server"] and sample["cpu"] == sample["memory"] == {} for sample in rates)
     assert of_kind(report, "raw") == []
 
 
 def test_each_repeat_has_its_own_arrivals(server: RunningServer, tmp_path: Path) -> None:
-    options = ["--rates", "20", "--slo", "30s", "--seeds", "2", "--duration", "0.2", "--repeats", "2", "--allow-disturbed"]
+    options = ["--rates", "500", "--slo", "30s", "--seeds", "2", "--duration", "0.2", "--repeats", "2", "--allow-disturbed"]
     run("--url", server.url, *options, "--out", str(tmp_path))
     rates = of_kind(saved(tmp_path), "rate")
     assert [(sample["repeat"], sample["seed"]) for sample in rates] == [(0, 0), (0, 1), (1, 2), (1, 3)]
