@@ -13,7 +13,7 @@ from resnet_client.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from resnet_client.results import Execution, Label, ModelInfo, Outcome, Prediction
+from resnet_client.results import Execution, Label, Member, ModelInfo, Outcome, Prediction
 
 __all__ = [
     "TLS",
@@ -25,6 +25,7 @@ __all__ = [
     "Execution",
     "InvalidInputError",
     "Label",
+    "Member",
     "ModelInfo",
     "ModelNotFoundError",
     "Outcome",

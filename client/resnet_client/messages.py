@@ -10,7 +10,7 @@ from resnet_proto import open_inference_pb2 as inference
 
 from resnet_client.errors import ClientError, InvalidInputError
 from resnet_client.inputs import Pixels
-from resnet_client.results import Execution, Label, ModelInfo, Prediction
+from resnet_client.results import Execution, Label, Member, ModelInfo, Prediction
 
 Logits = NDArray[np.float32]
 NO_IMAGES = "images: none given; expected at least one"
@@ -37,7 +37,8 @@ def predictions(response: classifier.ClassifyResponse) -> list[Prediction]:
     """One prediction for each image of the call, in order."""
     run = response.execution
     seconds = (run.decode_seconds, run.queue_seconds, run.compute_seconds)
-    execution = Execution(run.provider, run.precision, run.certificate_id, run.batch_rows, *seconds)
+    chosen = (run.network, run.network_accuracy, run.reason) if run.network else ()
+    execution = Execution(run.provider, run.precision, run.certificate_id, run.batch_rows, *seconds, *chosen)
     return [
         Prediction(
             tuple(Label(label.index, label.label, label.probability, label.logit) for label in result.labels),
@@ -102,4 +103,5 @@ def _model_info(model: classifier.ServedModel) -> ModelInfo:
         certificate_id=certificate.id if certificate is not None else "",
         agreement=certificate.top1_agreement if certificate is not None else None,
         max_batch_rows=model.max_batch_rows,
+        members=tuple(Member(one.name, one.version, one.precision, one.certificate_id, one.depth, one.accuracy) for one in model.members),
     )

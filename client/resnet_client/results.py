@@ -17,7 +17,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Execution:
-    """How the call was computed; `batch_rows` counts the rows of the batch it shared, times are in seconds."""
+    """How the call was computed; `batch_rows` counts the rows of the batch it shared, times are in seconds.
+
+    Of a group, `network` is the one that answered, `accuracy` its own as certified, 0..1, and `reason` why it was chosen.
+    """
 
     provider: str
     precision: str
@@ -26,6 +29,9 @@ class Execution:
     decode_seconds: float
     queue_seconds: float
     compute_seconds: float
+    network: str = ""
+    accuracy: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A network of a group; `accuracy` is top-1 as certified, 0..1."""
+
+    name: str
+    version: str
+    precision: str
+    certificate_id: str
+    depth: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """A published version; `reason` says why where it is not `ready`, and the other facts are empty then.
 
-    `accuracy` is top-1 in percent on `accuracy_images`, None if unknown; `agreement` is the certificate's, 0..1.
+    `accuracy` is top-1 in percent on `accuracy_images`, None if unknown; `agreement` is the certificate's, 0..1. A group has neither,
+    but `members`, from the cheapest to the most accurate, each with a certificate of its own.
     """
 
     name: str
@@ -85,3 +104,4 @@ class ModelInfo:
     certificate_id: str
     agreement: float | None
     max_batch_rows: int
+    members: tuple[Member, ...] = ()

@@ -75,8 +75,9 @@ def as_table(outcomes: Iterable[Outcome]) -> None:
 
 def _how(one: Prediction) -> str:
     run = one.execution
+    chosen = f", answered by {run.network} ({run.reason})" if run.network else ""
     return (
-        f"{one.model} version {one.version}, {run.precision} on {run.provider}, batch of {run.batch_rows}: "
+        f"{one.model} version {one.version}{chosen}, {run.precision} on {run.provider}, batch of {run.batch_rows}: "
         f"decode {1e3 * run.decode_seconds:.1f} ms, queue {1e3 * run.queue_seconds:.1f} ms, compute {1e3 * run.compute_seconds:.1f} ms"
     )
 
@@ -90,9 +91,17 @@ def models_table(infos: list[ModelInfo]) -> Table:
         if not info.ready:
             table.add_row(info.name, info.version, f"REFUSED: {info.reason}")
             continue
-        accuracy = "unknown" if info.accuracy is None else f"{info.accuracy:.2f} %"
-        agreement = "UNCERTIFIED" if info.agreement is None else f"{info.agreement:.2%}"
+        accuracy, agreement = quality(info)
         size = f"{info.input_size}x{info.input_size}"
         facts = (info.precision, info.provider.removesuffix("ExecutionProvider"), size, accuracy, agreement, f"{info.parameters:,}")
         table.add_row(info.name, info.version, "ready", *facts)
     return table
+
+
+def quality(info: ModelInfo) -> tuple[str, str]:
+    """Accuracy and agreement; of a group the range and how many members, each of which has a certificate."""
+    if info.members:
+        accuracies = [100 * member.accuracy for member in info.members]
+        return f"{min(accuracies):.2f} to {max(accuracies):.2f} %", f"{len(info.members)} members"
+    accuracy = "unknown" if info.accuracy is None else f"{info.accuracy:.2f} %"
+    return accuracy, "UNCERTIFIED" if info.agreement is None else f"{info.agreement:.2%}"

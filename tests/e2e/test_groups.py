@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 import pytest
 import tritonclient.grpc as triton
+from chaos import png
 from clients import KINDS, ask
 from pages import PAGES, asks_group, programs
 from processes import engines_of
@@ -181,7 +182,18 @@ def test_auto_is_an_ordinary_name_everywhere(group_server: RunningServer, stub: 
     counted = stub.ModelStatistics(pb.ModelStatisticsRequest(name="auto")).model_stats[0]
     assert counted.inference_count >= 2
     with Client(group_server.url) as client:
-        assert [model.name for model in client.models()] == ["resnet20", "resnet56", "auto"]
+        *_, auto = models = client.models()
+        assert [model.name for model in models] == ["resnet20", "resnet56", "auto"]
+        assert [(member.name, member.depth) for member in auto.members] == [("resnet20", 20), ("resnet56", 56)]
+        (answer,) = client.classify([png(load_sample().images[0])], model="auto")
+        assert answer.execution.network in ("resnet20", "resnet56")
+        assert answer.execution.certificate_id in [member.certificate_id for member in auto.members]
+        assert answer.execution.reason
+    shown = subprocess.run(
+        [sys.executable, "-m", "resnet_client", "models", "--url", group_server.url], capture_output=True, text=True, check=True
+    )
+    assert "2 members" in shown.stdout
+    assert "UNCERTIFIED" not in shown.stdout
 
 
 def get(url: str, data: bytes | None = None) -> tuple[int, Any]:
