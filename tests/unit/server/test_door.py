@@ -58,6 +58,24 @@ def test_a_message_is_judged_by_state_and_by_what_callers_hold_and_gives_back() 
     assert door.held.held == 40
 
 
+async def test_whoever_asks_finds_what_was_or_what_is() -> None:
+    async with batching([HeldEngine()]) as batcher:
+        registry, old, new = Registry(), served(batcher), served(batcher, version="2")
+        registry.state = "ready"
+        registry.add(old)
+        assert registry.find("resnet20") is registry.find("resnet20") is old
+        before = registry.generation
+        registry.switch([new], [old])
+        assert registry.find("resnet20") is new
+        assert registry.generation > before
+        with pytest.raises(ModelNotFoundError, match="'1' of model 'resnet20' is unknown; served: 2"):
+            registry.find("resnet20", "1")
+        registry.switch([], [new])
+        registry.refuse("resnet20", [Refused("resnet20", "2", "unloaded", unloaded=True)])
+        with pytest.raises(ModelUnavailableError, match="model 'resnet20' version 2 is unloaded"):
+            registry.find("resnet20")
+
+
 async def test_a_model_is_ready_while_it_has_an_engine_and_is_given_up_after_a_while() -> None:
     engine = HeldEngine()
     async with batching([engine]) as batcher:

@@ -59,6 +59,14 @@ def test_models_with_names_of_one_length_are_told_apart() -> None:
     assert recogniser.recognise(request_of(pixels(1), "c").SerializeToString()) is None
 
 
+def test_what_was_found_before_other_models_came_is_not_known_any_more() -> None:
+    recogniser, message = remembering(request_of(pixels(0))), request_of(pixels(1)).SerializeToString()
+    assert recogniser.recognise(message, 0) is not None
+    assert recogniser.recognise(message, 1) is None
+    recogniser.forget()
+    assert (recogniser.recognise(message, 0), recogniser.held_bytes) == (None, 0)
+
+
 def test_one_with_an_id_is_neither_remembered_nor_taken_for_another() -> None:
     assert remembering(request_of(pixels(0), identity="7")).recognise(request_of(pixels(0), identity="7").SerializeToString()) is None
     assert remembering(request_of(pixels(0))).recognise(request_of(pixels(0), identity="7").SerializeToString()) is None

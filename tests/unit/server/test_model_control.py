@@ -238,6 +238,9 @@ def test_a_models_own_settings_are_taken_and_wrong_ones_refuse_it(own_repository
         server.client.load_model("resnet20")
         assert (server.infer(3), server.index()) == ("2", {"2": ("READY", "")})
         assert "4 rows; expected 1 to 3" in refusal(lambda: server.infer(4))[1]
+        own.write_text("max-batch = 4\n")
+        server.client.load_model("resnet20")
+        assert server.infer(4) == "2"
 
 
 def test_changes_of_the_repository_are_taken_in(own_repository: Path, plans: Path) -> None:
