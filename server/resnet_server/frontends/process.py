@@ -88,6 +88,8 @@ class FrontEnd:
                 link.on_hang = partial(self._report_hung, len(self._links))
                 self._links.append(link)
             registry.add(assemble(info, links, settings, metrics, tally.of(number, model)))
+        weights = {info.manifest.name: info.own.weights for info, _ in self._received.models if info.own.weights is not None}
+        registry.weigh(weights)
         self._starts = [0] * len(self._links)
 
     def _report_hung(self, link: int) -> None:

@@ -260,6 +260,8 @@ class ModelControl:
         for one in fresh:
             self._serving[one.published.key] = one
         self._registry.switch([m for one in fresh for m in one.models], [m for one in out for m in one.models])
+        own = {key[0]: one.published.own for key, one in self._serving.items()}
+        self._registry.weigh({name: settings.weights for name, settings in own.items() if settings.weights is not None})
         self._keeper.kept[:] = [part.kept for one in self._serving.values() for part in one.parts if part.kept is not None]
         for one in fresh:
             log.info("%s version %s is in service", *one.published.key)

@@ -10,11 +10,12 @@ from typing import Any
 from resnet_proto.manifest import PRECISIONS
 
 from resnet_server.errors import ServingError
-from resnet_server.models.versions import parse_versions
+from resnet_server.models.versions import Weights, is_version, parse_versions
 from resnet_server.settings import Settings, parse_duration
 
 FILE = "serving.toml"
 MOST_BYTES = 1 << 16
+LARGEST_SHARE = 1e6
 
 
 class ModelSettingsError(ServingError):
@@ -23,7 +24,10 @@ class ModelSettingsError(ServingError):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """A model's own values of the options of the same names, None where it has the server's. `digest` is the file's, empty without one."""
+    """A model's own values of the options of the same names, None where it has the server's. `digest` is the file's, empty without one.
+
+    `weights` is no option: how calls that name no version are shared out among several.
+    """
 
     digest: str = ""
     precision: str | None = None
@@ -34,10 +38,11 @@ class ModelSettings:
     latency_target: float | None = None
     max_queue_rows: int | None = None
     max_delay: float | None = None
+    weights: Weights | None = None
 
     def applied(self, settings: Settings) -> Settings:
         """The server's settings as this model has them."""
-        own = {name: value for name in map(attribute, READERS) if (value := getattr(self, name)) is not None}
+        own = {name: value for name in map(attribute, OPTIONS) if (value := getattr(self, name)) is not None}
         return replace(settings, **own)
 
 
@@ -107,7 +112,7 @@ def _versions(value: object) -> str:
     return text
 
 
-READERS: dict[str, Callable[[object], Any]] = {
+OPTIONS: dict[str, Callable[[object], Any]] = {
     "precision": _precision,
     "versions": _versions,
     "engines": _whole(1024),
@@ -118,3 +123,18 @@ READERS: dict[str, Callable[[object], Any]] = {
     "max-delay": _seconds(zero=True),
 }
 """By key, which is the option's name, how its value is read; ValueError for a wrong one."""
+
+
+def _weights(value: object) -> Weights:
+    if not isinstance(value, dict) or not value or not all(map(is_version, value)):
+        raise ValueError(f"{value!r:.100}; expected versions with their shares, such as {{ 3 = 0.9, 4 = 0.1 }}")
+    for version, share in value.items():
+        if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= LARGEST_SHARE:
+            raise ValueError(f"{version} = {share!r:.100}; expected a share from 0 to {LARGEST_SHARE:g}")
+    if not any(value.values()):
+        raise ValueError("all are 0; expected a share above 0 for one version at least")
+    return Weights(tuple((version, float(share)) for version, share in value.items()))
+
+
+READERS = {**OPTIONS, "weights": _weights}
+"""All keys of the file."""

@@ -1,13 +1,14 @@
 """What is served: (model, version) to a model that is ready, or to the reason it is not."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError, shown
 from resnet_server.models.served_model import ServedModel
+from resnet_server.models.versions import Weights
 
 State = Literal["loading", "ready", "draining"]
 Change = Literal["LOADING", "UNLOADING"]
@@ -39,6 +40,7 @@ class Registry:
         self.ready: list[ServedModel] = []
         self.refused: list[Refused] = []
         self.generation = 0
+        self._weights: dict[str, Weights] = {}
         self.changing: dict[tuple[str, str], Change] = {}
         self._state: State = "loading"
         self._patience = patience
@@ -101,6 +103,16 @@ class Registry:
         if not new:
             self._tell()
 
+    def weigh(self, weights: Mapping[str, Weights]) -> None:
+        """Share calls that name no version out, by model; others get the highest."""
+        self._weights = dict(weights)
+        self.generation += 1
+        self._tell()
+
+    def is_weighed(self, name: str, version: str) -> bool:
+        """Whether two such calls may find two versions."""
+        return not version and bool(self._weights) and (not name or name in self._weights)
+
     def let_go(self) -> None:
         """What was removed has ended: nobody shall hold it who found it just before that."""
         self._known = {}
@@ -119,6 +131,8 @@ class Registry:
         InvalidRequestError for a precision that is not loaded.
         """
         self.check_open()
+        if self.is_weighed(name, version):
+            version = self._draw(name)
         kept = self._known
         known = kept.get((name, version, precision))
         if known is None:
@@ -153,6 +167,14 @@ class Registry:
     def _tell(self) -> None:
         for changed in self._watchers:
             changed()
+
+    def _draw(self, name: str) -> str:
+        ready = self.ready
+        names = {model.name for model in ready}
+        if not name and len(names) == 1:
+            (name,) = names
+        weights = self._weights.get(name)
+        return "" if weights is None else weights.draw([model.version for model in ready if model.name == name])
 
     def _find(self, name: str, version: str, precision: str) -> ServedModel:
         ready = self.ready

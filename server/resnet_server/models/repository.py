@@ -127,10 +127,17 @@ def choose_versions(folder: Path, versions: VersionPolicy, asked: VersionPolicy 
         own = read_model_settings(folder)
     except ModelSettingsError as error:
         own, refusal = ModelSettings(digest=str(error)), str(error)
-    its = asked or (parse_versions(own.versions) if own.versions else None)
+    its = asked or own_versions(own)
     if its is None:  # a policy for all models: numbers mean those that a model has
         return [folder / version for version in versions.choose(there) if version in there], own, refusal
     return [folder / version for version in its.choose(there)], own, refusal
+
+
+def own_versions(own: ModelSettings) -> VersionPolicy | None:
+    """A model's own policy: as it says, or those versions that have a share; None where it has none."""
+    if own.versions:
+        return parse_versions(own.versions)
+    return VersionPolicy(named=tuple(version for version, _ in own.weights.shares)) if own.weights else None
 
 
 def digest_of(version: Path, own: ModelSettings) -> str:

@@ -1,5 +1,6 @@
 """Which versions of a model are served."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,3 +40,17 @@ def parse_versions(text: str) -> VersionPolicy:
 def is_version(name: str) -> bool:
     """A positive decimal number of at most 18 digits, without leading zeros."""
     return name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The shares of versions in the calls that name none, such as 3 in nine of ten and 4 in one of ten."""
+
+    shares: tuple[tuple[str, float], ...]
+
+    def draw(self, serving: Sequence[str]) -> str:
+        """One of the versions that serve; empty where none of them has a share."""
+        shares = [(version, share) for version, share in self.shares if share and version in serving]
+        if not shares:
+            return ""
+        return random.choices([version for version, _ in shares], [share for _, share in shares])[0]  # noqa: S311  # no secret

@@ -243,6 +243,23 @@ def test_a_models_own_settings_are_taken_and_wrong_ones_refuse_it(own_repository
         assert server.infer(4) == "2"
 
 
+def test_a_canary_gets_its_share_of_the_calls_that_name_no_version(own_repository: Path, plans: Path) -> None:
+    add_version(own_repository / "resnet20", "2")
+    own = own_repository / "resnet20" / "serving.toml"
+    own.write_text("weights = { 1 = 0.5, 2 = 0.5 }")
+    with serving(own_repository, plans) as server:
+        assert server.index() == {"1": ("READY", ""), "2": ("READY", "")}
+        assert {server.infer() for _ in range(60)} == {"1", "2"}  # requests of one form, which is known from the second on
+        assert {server.infer(version="2") for _ in range(10)} == {"2"}
+        own.write_text("weights = { 1 = 1, 2 = 0 }")
+        server.client.load_model("resnet20")
+        assert {server.infer() for _ in range(30)} == {"1"}
+        assert server.infer(version="2") == "2"
+        own.write_text("versions = 'latest'")
+        server.client.load_model("resnet20")
+        assert ({server.infer() for _ in range(10)}, server.index()) == ({"2"}, {"2": ("READY", "")})
+
+
 def test_changes_of_the_repository_are_taken_in(own_repository: Path, plans: Path) -> None:
     with (
         serving(own_repository, plans, model_control="poll", poll_seconds=0.05) as server,

@@ -1,5 +1,6 @@
 """`serving.toml` and version policies: what they may say, and one clear error for anything else."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from resnet_server.models.loader import plan_of_the_same
 from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, read_model_settings
 from resnet_server.models.repository import Candidate, Published
 from resnet_server.models.served_model import ModelInfo
-from resnet_server.models.versions import parse_versions
+from resnet_server.models.versions import Weights, parse_versions
 from resnet_server.planning.plan import Trial, choose
 from resnet_server.settings import Settings
 
@@ -36,6 +37,13 @@ WRONG = {
     "max-delay = nan": "max-delay: 'nan'; expected a duration",
     "max-delay = [1]": "max-delay: [1]; expected a duration",
     "[queue]\nrows = 1": "queue: is unknown",
+    "weights = 3": "weights: 3; expected versions with their shares, such as { 3 = 0.9, 4 = 0.1 }",
+    "weights = {}": "weights: {}; expected versions with their shares",
+    "weights = { a = 1 }": "weights: {'a': 1}; expected versions with their shares",
+    "weights = { 1 = -1 }": "weights: 1 = -1; expected a share from 0 to 1e+06",
+    "weights = { 1 = nan }": "weights: 1 = nan; expected a share from 0",
+    "weights = { 1 = true }": "weights: 1 = True; expected a share from 0",
+    "weights = { 1 = 0, 2 = 0.0 }": "weights: all are 0; expected a share above 0 for one version at least",
     "= 1": "is no TOML",
 }
 
@@ -85,6 +93,15 @@ def test_what_is_said_overrules_the_server_and_nothing_else(tmp_path: Path) -> N
 )
 def test_a_policy_chooses_by_number_and_not_by_letters(text: str, chosen: list[str]) -> None:
     assert parse_versions(text).choose(["10", "9", "2"]) == chosen
+
+
+def test_shares_are_drawn_among_the_versions_that_serve() -> None:
+    weights = Weights((("3", 0.9), ("4", 0.1), ("5", 0.0)))
+    drawn = Counter(weights.draw(["3", "4", "5"]) for _ in range(4000))
+    assert drawn.keys() == {"3", "4"}
+    assert 240 < drawn["4"] < 580  # 400 within some nine deviations
+    assert {weights.draw(["4", "5"]) for _ in range(100)} == {"4"}
+    assert weights.draw(["5", "6"]) == weights.draw([]) == ""
 
 
 @pytest.mark.parametrize("text", ["", "latest-", "latest-0", "latest-x", "all-2", "01", "1,,2", "1,1", "-1", "²", "9" * 19])

@@ -85,7 +85,8 @@ class ModelInfer:
         if place is not None:
             self._check_place(place)
         checked = Checked(model, parameters, found.request.id, top_k, rows.shape, generation, place)
-        self._known_requests.remember(found, checked)
+        if not self._registry.is_weighed(found.request.model_name, found.request.model_version):  # else the next one may be another's
+            self._known_requests.remember(found, checked)
         return checked, rows
 
     def _read_place(self, held: "Held", place: Place) -> Images:
