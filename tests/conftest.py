@@ -7,14 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from PIL import Image
 from published import published
-from resnet_models.sample import load_sample
 from serving import RunningServer, running_server
 from skips import in_ci, unexpected
 
 ROOT = Path(__file__).parents[1]
-CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,24 +90,9 @@ def precise_repository(pretrained: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def group_repository(repository: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory, published_cache: Path) -> Path:
-    """A repository with the committed resnet20 and resnet56, the latter certified on a hundred images; tests must not change it."""
-    folder, images = tmp_path_factory.mktemp("group"), published_cache / "a-hundred-images"
-    write_images(images, 100)
-    options = ("--precision", "fp32", "--images", str(images), "--min-images", "fp32=100", "--any-accuracy", "--copy-images")
-    both = published(published_cache, folder / "repository", pretrained.parent / "resnet56.safetensors", *options)
-    shutil.copytree(repository / "resnet20", both / "resnet20")
-    return both
-
-
-def write_images(folder: Path, count: int) -> None:
-    """The first of the sample, as files in a folder for each class."""
-    sample = load_sample()
-    for index in range(count):
-        target = folder / CIFAR_CLASSES[sample.labels[index]]
-        target.mkdir(parents=True, exist_ok=True)
-        if not (target / f"{index:03}.png").exists():
-            Image.fromarray(sample.images[index]).save(target / f"{index:03}.png")
+def released_repository() -> Path:
+    """The networks that are released with their certificates; tests must not change them."""
+    return ROOT / "released" / "resnet_networks" / "repository"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

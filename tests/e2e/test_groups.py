@@ -29,16 +29,30 @@ from resnet_proto.classifier_pb2_grpc import ClassifierStub
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer, running_server
 
-GROUP = ("--group", "auto=resnet20,resnet56", "--precision", "fp32", "--engines", "1", "--threads", "1", "--max-batch", "16")
+SMALL = ("--precision", "fp32", "--engines", "1", "--threads", "1", "--max-batch", "16")
+GROUP = ("--group", "auto=resnet20,resnet56", "--models", "auto,resnet20,resnet56", *SMALL)
+    "--group",
+    "auto=resnet20,resnet56",
+    "--models",
+    "auto,resnet20,resnet56",
+    "--precision",
+    "fp32",
+    "--engines",
+    "1",
+    "--threads",
+    "1",
+    "--max-batch",
+    "16",
+)
 SAID = ("network", "network_version", "precision", "certificate", "accuracy", "depth", "reason", "why")
 TRIES = 5
 
 
 @pytest.fixture(scope="module")
-def group_server(group_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def group_server(released_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Both networks alone, and both as `auto`."""
     log = tmp_path_factory.mktemp("group_server") / "log"
-    with running_server(group_repository, log, *GROUP) as running:
+    with running_server(released_repository, log, *GROUP) as running:
         yield running
         assert running.terminate() == 0
     assert "Traceback" not in log.read_text()
