@@ -39,7 +39,7 @@ def chooser() -> DepthChooser:
     members = tuple(member(depth, per_row) for depth, (_, per_row) in MEMBERS.items())
     accuracies = tuple(accuracy for accuracy, _ in MEMBERS.values())
     known: dict[str, Any] = {"members": members, "accuracies": accuracies}
-    manifest = manifest_of("auto", [info.manifest for info in members])
+    manifest = manifest_of("auto", "fp32", members[-1])
     return DepthChooser(GroupInfo(manifest, (), "fp32", CPU_PROVIDER, True, None, plan(1e-3), **known))
 
 

@@ -31,19 +31,6 @@ from serving import RunningServer, running_server
 
 SMALL = ("--precision", "fp32", "--engines", "1", "--threads", "1", "--max-batch", "16")
 GROUP = ("--group", "auto=resnet20,resnet56", "--models", "auto,resnet20,resnet56", *SMALL)
-    "--group",
-    "auto=resnet20,resnet56",
-    "--models",
-    "auto,resnet20,resnet56",
-    "--precision",
-    "fp32",
-    "--engines",
-    "1",
-    "--threads",
-    "1",
-    "--max-batch",
-    "16",
-)
 SAID = ("network", "network_version", "precision", "certificate", "accuracy", "depth", "reason", "why")
 TRIES = 5
 

@@ -131,10 +131,13 @@ def accuracies_of(name: str, files: "Sequence[tuple[Published, Candidate]]") -> 
     return measured
 
 
-def manifest_of(name: str, members: Sequence[Manifest]) -> Manifest:
-    """Of a group: the input and output that all have, and the network of the last, which is the most accurate."""
-    best = members[-1]
-    return Manifest(format=FORMAT, name=name, version=VERSION, network=best.network, input=best.input, output=best.output)
+def manifest_of(name: str, precision: str, best: ModelInfo) -> Manifest:
+    """Of a group: the input and output that all have, and what is known of its most accurate member."""
+    manifest = Manifest(format=FORMAT, name=name, version=VERSION, artifacts=[best.artifact])
+    for field in ("network", "input", "output", "source"):
+        getattr(manifest, field).CopyFrom(getattr(best.manifest, field))
+    manifest.artifacts[0].precision = precision
+    return manifest
 
 
 def precision_of(members: Sequence[str]) -> str:

@@ -160,7 +160,7 @@ class GroupLoader:
             for entry, check in zip(members, checks, strict=True)
         ]
         group = GroupInfo(
-            manifest_of(name, [entry.published.manifest for entry in members]),
+            manifest_of(name, precision, infos[-1]),
             labels,
             precision,
             provider,

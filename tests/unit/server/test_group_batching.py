@@ -46,7 +46,7 @@ def plan_of(per_row: float, batch: int = 4) -> Plan:
 
 def group(target: float | None = None) -> GroupInfo:
     members = tuple(map(member, COSTS))
-    manifest = manifest_of("auto", [info.manifest for info in members])
+    manifest = manifest_of("auto", "fp32", members[-1])
     accuracies = tuple(accuracy for accuracy, _ in COSTS.values())
     known = {"members": members, "accuracies": accuracies, "target": target}
     return GroupInfo(manifest, ("one",), "fp32", CPU_PROVIDER, True, None, plan_of(0.002), **known)  # type: ignore[arg-type]  # by name
