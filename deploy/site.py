@@ -28,11 +28,15 @@ COMMANDS: dict[str, click.Command] = {
 
 
 def on_config(config: Any) -> None:
-    """Called by mkdocs first: decisions are listed by themselves, in the order of their numbers."""
-    folder = Path(config["docs_dir"]) / "decisions"
-    pages = [f"decisions/{path.name}" for path in sorted(folder.glob("[0-9]*.md"))]
+    """Called by mkdocs first: decisions, and pages that the configuration does not name, are listed at the end of their part."""
+    docs = Path(config["docs_dir"])
+    for part in (part for part in config["nav"] if isinstance(part, dict)):
+        for title, listed in part.items():
+            if isinstance(listed, list):
+                found = (path.relative_to(docs).as_posix() for path in sorted((docs / title.lower()).glob("*.md")))
+                listed += [page for page in found if page not in listed]
     explanation = next(part["Explanation"] for part in config["nav"] if isinstance(part, dict) and "Explanation" in part)
-    explanation.append({"Decisions": ["decisions/index.md", *pages]})
+    explanation.append({"Decisions": ["decisions/index.md", *(f"decisions/{path.name}" for path in sorted(DECISIONS.glob("[0-9]*.md")))]})
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
