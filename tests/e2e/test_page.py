@@ -2,12 +2,15 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from in_process import running_app
 from PIL import Image
 from resnet_models.sample import load_sample
+from resnet_server.endpoints.security.tokens import line_of, new_token
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -33,8 +36,8 @@ fetch(url).then((answer) => answer.blob()).then((blob) => {
 """
 
 
-@pytest.fixture
-def browser(server: RunningServer, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+@contextmanager
+def browsing(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for switch in (*SWITCHES, f"user-data-dir={tmp_path / 'profile'}"):
@@ -42,12 +45,22 @@ def browser(server: RunningServer, tmp_path: Path) -> Iterator[webdriver.Chrome]
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     try:
-        driver.get(server.http_url)
-        WebDriverWait(driver, SECONDS).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#networks input"))
         yield driver
-        assert complaints(driver) == []
     finally:
         driver.quit()
+
+
+@pytest.fixture
+def browser(server: RunningServer, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    with browsing(tmp_path) as driver:
+        driver.get(server.http_url)
+        wait_for_networks(driver)
+        yield driver
+        assert complaints(driver) == []
+
+
+def wait_for_networks(browser: webdriver.Chrome) -> None:
+    WebDriverWait(browser, SECONDS).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#networks input"))
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
@@ -102,3 +115,17 @@ def test_everything_comes_from_the_server_itself(server: RunningServer) -> None:
         assert "https://" not in answer.text or path.endswith("png")
     assert httpx.get(server.http_url + "/page/../models_page.py").status_code == 404
     assert "/v2/models/{name}/infer" in httpx.get(server.http_url + "/openapi.json").json()["paths"]
+
+
+def test_a_server_that_asks_for_a_token_is_given_one(repository: Path, tmp_path: Path) -> None:
+    token = new_token()
+    (tmp_path / "tokens").write_text(line_of("one", token, ("infer",), {}))
+    with running_app(repository, tmp_path / "plans", tokens=tmp_path / "tokens") as app, browsing(tmp_path) as driver:
+        driver.get(f"http://127.0.0.1:{app.http_port}")
+        field = WebDriverWait(driver, SECONDS).until(lambda d: (found := d.find_element(By.ID, "token")).is_displayed() and found)
+        assert "authorization: not sent" in driver.find_element(By.ID, "status").text
+        field.send_keys(token, Keys.ENTER)
+        wait_for_networks(driver)
+        assert not field.is_displayed()
+        driver.find_element(By.CSS_SELECTOR, "#examples button").click()
+        assert verdict(driver).startswith("resnet20 says: airplane, ")

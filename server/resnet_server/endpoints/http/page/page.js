@@ -22,8 +22,14 @@ const REASONS = {
 let picture = null; // { blob, name }
 let run = 0; // answers of an earlier picture that come late are dropped
 
+const TOKEN = "token"; // in this tab's memory, until it is closed
+const access = () => (sessionStorage.getItem(TOKEN) ? { authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` } : {});
+
 async function networks() {
-  const models = await (await fetch("/models")).json();
+  const response = await fetch("/models", { headers: access() });
+  const models = await response.json();
+  $("access").hidden = response.status !== 401 && response.status !== 403;
+  if (!response.ok) throw new Error(models.error);
   const ready = models.filter((model) => model.ready).sort((a, b) => (a.depth ?? 0) - (b.depth ?? 0));
   ready.forEach((model, index) => $("networks").append(choice(model, index === ready.length - 1)));
   if (!ready.length) $("status").textContent = "No network is ready.";
@@ -75,7 +81,7 @@ async function ask(model) {
   const query = new URLSearchParams({ model: model.name, version: model.version, precision: model.precision, top_k: topK(model), details: 1 });
   const started = performance.now();
   try {
-    const response = await fetch(`/classify?${query}`, { method: "POST", body: picture.blob });
+    const response = await fetch(`/classify?${query}`, { method: "POST", headers: access(), body: picture.blob });
     const answer = await response.json();
     if (!response.ok) return { model, error: answer.error };
     return { model, ...answer, model, total: performance.now() - started };
@@ -148,6 +154,16 @@ function listen() {
   drop.addEventListener("drop", (event) => take(event.dataTransfer.files));
 }
 
+function begin() {
+  networks().then(() => calls(chosen()[0]), (error) => { $("status").textContent = `The list of networks cannot be read (${error.message}).`; });
+}
+
+$("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN, $("token").value.trim());
+  $("status").textContent = "Choose a picture to begin.";
+  begin();
+});
 examples();
 listen();
-networks().then(() => calls(chosen()[0]), (error) => { $("status").textContent = `The list of networks cannot be read (${error.message}).`; });
+begin();
