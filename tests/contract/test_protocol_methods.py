@@ -102,7 +102,7 @@ def test_statistics_add_up(ask: Ask, server: RunningServer) -> None:
     assert change["batches"] == change["compute_infer.count"] == sum(n for name, n in change.items() if name.startswith("rows."))
     assert sum(int(name[5:]) * n for name, n in change.items() if name.startswith("rows.")) == 7
     assert change["batches.ns"] == pytest.approx(change["compute_infer.ns"], abs=100)
-    assert 0 < change["compute_infer.ns"] <= change["success.ns"]
+    assert 0 < change["compute_infer.ns"] <= change["batches"] * change["success.ns"]  # pieces of one request may run side by side
     assert change["fail.ns"] > 0
     assert 0 <= change["last"] < 60_000
     assert after["last"] > 1_700_000_000_000
