@@ -12,6 +12,8 @@ import tritonclient.http
 from in_process import running_app
 from resnet_client import AccessError, Client, OverloadedError
 from resnet_models.sample import load_sample
+from resnet_proto import open_inference_pb2 as pb
+from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from resnet_server.app import App
 from resnet_server.endpoints.security.access import CLASSIFIER, OIP, SCOPES_OF, either
 from resnet_server.endpoints.security.tokens import line_of, new_token
@@ -25,7 +27,7 @@ Bearers = dict[str, Bearer]
 
 @pytest.fixture(scope="module")
 def tokens() -> Bearer:
-    return {name: new_token() for name in ("infer", "read", "admin", "calls", "rows")}
+    return {name: new_token() for name in ("infer", "read", "admin", "calls", "rows", "stream")}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,8 @@ def bearers(tokens: Bearer) -> Bearers:
 @pytest.fixture(scope="module", params=["queue", "asyncio"])
 def app(request: pytest.FixtureRequest, repository: Path, tokens: Bearer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("tokens")
-    scopes = {"calls": "infer", "rows": "infer"}
-    rates = {"calls": {"calls": "3/h"}, "rows": {"rows": "2/h"}}
+    scopes = {"calls": "infer", "rows": "infer", "stream": "infer"}
+    rates = {"calls": {"calls": "3/h"}, "rows": {"rows": "2/h"}, "stream": {"calls": "3/h"}}
     lines = [line_of(name, token, (scopes.get(name, name),), rates.get(name, {})) for name, token in tokens.items()]
     (folder / "file").write_text("\n".join(lines))
     with running_app(repository, folder / "plans", transport=request.param, tokens=folder / "file", reflection=False) as running:
@@ -163,3 +165,13 @@ def test_reflection_can_be_closed(channel: Any, bearers: Bearers) -> None:
     with pytest.raises(grpc.RpcError) as error:
         next(channel.stream_stream(path)(iter([b""]), metadata=tuple(bearers["read"].items())))
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_each_request_of_a_stream_is_a_call_of_its_token(channel: grpc.Channel, bearers: Bearers) -> None:
+    request = pb.ModelInferRequest(model_name="resnet20", raw_input_contents=[IMAGES.tobytes()])
+    request.inputs.add(name="image", datatype="UINT8", shape=IMAGES.shape)
+    answers = list(GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([request] * 5), metadata=tuple(bearers["stream"].items())))
+    assert [bool(answer.error_message) for answer in answers] == [False, False, False, True, True]
+    assert answers[3].error_message == "calls: 'stream' has had the 3 that it may have in 3600 s; try again later"
+    assert answers[3].infer_response.parameters["status"].string_param == "RESOURCE_EXHAUSTED"
+    assert answers[3].infer_response.parameters["retry_after_ms"].int64_param > 0

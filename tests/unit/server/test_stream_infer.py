@@ -64,7 +64,7 @@ async def serving(kind: str) -> AsyncIterator[tuple[Infer, Registry, Any]]:
     registry.state = "ready"
     server = new_server(kind, []).server
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    add_service(server, service, StreamInferService(registry, infer), serialised=("ModelStreamInfer",))
+    add_service(server, service, StreamInferService(registry, infer, infer), serialised=("ModelStreamInfer",))
     async with started(server) as channel:
         yield infer, registry, channel.stream_stream(PATH, pb.ModelInferRequest.SerializeToString, pb.ModelStreamInferResponse.FromString)
 

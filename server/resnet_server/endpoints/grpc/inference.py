@@ -49,7 +49,7 @@ class InferenceService:
         self.door = door
         self._version = version
         self.model_infer = ModelInfer(border, door, regions)
-        self._extensions = (*extensions, StreamInferService(registry, self.model_infer))
+        self._extensions = (*extensions, StreamInferService(registry, self.model_infer, self.model_infer.further))
 
     def add_to(self, transport: Transport) -> None:
         """Register all methods."""

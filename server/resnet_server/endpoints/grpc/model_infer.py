@@ -59,6 +59,15 @@ class ModelInfer:
             held.give_back()
             call.refuse(*self._border.refusal(record, error))
 
+    def further(self, message: bytes, call: DirectCall) -> None:
+        """A request of a stream but for its first, which the stream itself was counted for."""
+        try:
+            self._door.access.take_call(call.invocation_metadata())
+        except ServingError as error:
+            call.refuse(*self._border.refusal(self._border.record("ModelInfer", call.arrived, call), error))
+        else:
+            self(message, call)
+
     def _look(self) -> None:
         """Hold no model that is no longer served, nor a version that is no longer the one meant."""
         if self._generation != self._registry.generation:

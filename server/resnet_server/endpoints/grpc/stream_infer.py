@@ -29,13 +29,13 @@ FINAL_BYTES = FINAL.SerializeToString()
 
 
 class StreamInferService:
-    """Runs `infer`, ModelInfer's method, for each request of a stream; what it counts, it counts as ModelInfer does."""
+    """Runs ModelInfer's methods for the `first` request of a stream and for each `further` one; what is counted, is counted as there."""
 
     names = ()
 
-    def __init__(self, registry: Registry, infer: DirectMethod) -> None:
+    def __init__(self, registry: Registry, first: DirectMethod, further: DirectMethod) -> None:
         self._registry = registry
-        self._infer = infer
+        self._infers = (first, further)
         self._streams = 0
         self._closing = asyncio.Event()
         registry.watch(self._look)
@@ -48,7 +48,7 @@ class StreamInferService:
         if self._streams >= MOST_STREAMS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"ModelStreamInfer: {self._streams} streams are open; close some first")
         self._streams += 1
-        stream = Stream(self._infer, requests, context, self._closing)
+        stream = Stream(self._infers, requests, context, self._closing)
         try:
             await stream.run()
         finally:
@@ -65,8 +65,10 @@ class StreamInferService:
 class Stream:
     """One caller's requests: at most MOST_IN_FLIGHT are taken in and not yet answered. `read_all`: the caller has said its last."""
 
-    def __init__(self, infer: DirectMethod, requests: AsyncIterator[bytes], context: Context, closing: asyncio.Event) -> None:
-        self._infer = infer
+    def __init__(
+        self, infers: tuple[DirectMethod, DirectMethod], requests: AsyncIterator[bytes], context: Context, closing: asyncio.Event
+    ) -> None:
+        self._infer, self._further = infers
         self._requests = requests
         self._context = context
         self._closing = closing
@@ -104,6 +106,7 @@ class Stream:
             while (message := await self._next(closing)) is not None:
                 call = AsyncioCall(self._context)
                 self._infer(message, call)
+                self._infer = self._further
                 self._calls.append((call, identity_of(message)))
                 self._more.set()
         finally:

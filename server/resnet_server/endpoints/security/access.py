@@ -69,6 +69,11 @@ class Access:
             return
         self._allow((ADMIN,), method, metadata)
 
+    def take_call(self, metadata: Metadata) -> None:
+        """Count a further request of a stream that was admitted as one call. Raises QuotaError where its token has had its calls."""
+        if self._tokens is not None:
+            self._take(self._token(self._tokens.current(), metadata), CALLS, 1)
+
     def take_rows(self, metadata: Metadata, rows: int) -> None:
         """Count rows of a call that was admitted. Raises QuotaError where its token has had its rows."""
         if self._tokens is not None and self._tokens.current().limit_rows:
