@@ -59,13 +59,15 @@ class Lanes:
         """See `Level.pop_newest`; it is left where it is until it comes up."""
         return max((ticket for ticket in self.tickets() if not ticket.taken), key=lambda ticket: ticket.enqueued_at, default=None)
 
-    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> Iterator[Ticket]:
+    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
         """See `Level.pop_first`."""
+        found = []
         for heap in self._heaps.values():
             while heap and (not heap[0][2].queued or (not heap[0][2].taken and hopeless(heap[0][2]))):
                 ticket = heapq.heappop(heap)[2]
                 if ticket.queued:
-                    yield ticket
+                    found.append(ticket)
+        return found
 
     def tickets(self) -> Iterator[Ticket]:
         """See `Level.tickets`."""

@@ -26,8 +26,8 @@ class Level(Protocol):
     def pop_newest(self) -> Ticket | None:
         """Remove and return the ticket that came last of those of which no row has been taken."""
 
-    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> Iterator[Ticket]:
-        """Remove from the head those that are hopeless and of which no row has been taken; yield each while it is queued."""
+    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Remove from the head those that are hopeless and of which no row has been taken, and return them."""
 
     def tickets(self) -> Iterator[Ticket]:
         """Those that are queued."""
@@ -66,13 +66,15 @@ class _Level:
                 newest = line
         return None if newest is None else newest.pop()
 
-    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> Iterator[Ticket]:
+    def pop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
         """See `Level.pop_first`."""
+        found = []
         for line in (self.small, self.large):
             while line and (not line[0].queued or (not line[0].taken and hopeless(line[0]))):
                 ticket = line.popleft()
                 if ticket.queued:
-                    yield ticket
+                    found.append(ticket)
+        return found
 
     def tickets(self) -> Iterator[Ticket]:
         """See `Level.tickets`."""
@@ -192,8 +194,8 @@ class RowQueue:
     def drop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
         """Remove from the head of each line those for whom it is too late, none of whose rows has been taken; return them."""
         dropped = []
-        for level in self._levels.values():
-            for ticket in level.pop_first(hopeless):
+        for priority, level in self._levels.items():
+            for ticket in level.pop_first(hopeless) if self._rows[priority] else ():
                 self._count(ticket.priority, -ticket.waiting)
                 ticket.queued = False
                 dropped.append(ticket)
