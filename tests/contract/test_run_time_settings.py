@@ -15,7 +15,6 @@ import tritonclient.grpc.aio
 import tritonclient.http
 from in_process import running_app
 from resnet_server.app import App
-from resnet_server.processes.logs import LogSwitches
 from tritonclient.utils import InferenceServerException
 
 Ask = Callable[..., dict[str, Any]]
@@ -32,9 +31,6 @@ def app(request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pyte
             yield running
     finally:
         root.setLevel(level)
-        for handler in root.handlers:
-            for switches in [one for one in handler.filters if isinstance(one, LogSwitches)]:
-                handler.removeFilter(switches)
 
 
 @pytest.fixture(params=["grpc", "aio", "http"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 from resnet_server.app import App
 from resnet_server.processes.event_loop import run
+from resnet_server.processes.logs import LogSwitches
 from resnet_server.settings import Settings
 
 START_SECONDS, STOP_SECONDS = 60, 30
@@ -22,7 +24,7 @@ def running_app(repository: Path, plan_cache: Path, **given: Any) -> Iterator[Ap
     ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
     engines = {"engine_mode": "thread", "device": "cpu", "plan_seconds": PLAN_SECONDS, "plan_cache": plan_cache, "drain_seconds": 5.0}
     app = App(Settings(repository, **{"host": "127.0.0.1", **ports, **engines, **given}))
-    hosting, thresholds = _Hosting(app), gc.get_threshold()
+    hosting, thresholds, level = _Hosting(app), gc.get_threshold(), logging.getLogger().level
     thread = threading.Thread(target=hosting.run, daemon=True)
     thread.start()
     try:
@@ -35,7 +37,17 @@ def running_app(repository: Path, plan_cache: Path, **given: Any) -> Iterator[Ap
         thread.join(STOP_SECONDS)
         gc.unfreeze()  # a server settles its process's memory, and this process is the tests'
         gc.set_threshold(*thresholds)
+        _turn_back(level)
         assert not thread.is_alive(), "the server did not stop"
+
+
+def _turn_back(level: int) -> None:
+    """A server's log switches are its process's, too: what was turned would be turned for the tests that follow."""
+    root = logging.getLogger()
+    root.setLevel(level)
+    for handler in root.handlers:
+        for switches in [one for one in handler.filters if isinstance(one, LogSwitches)]:
+            handler.removeFilter(switches)
 
 
 class _Hosting:
