@@ -23,7 +23,8 @@ ALERT = re.compile(r"^ +- alert: (\w+)$", re.MULTILINE)
 BUILT = ("server", "bench", "export")
 LABELS = ("title", "description", "version", "revision", "source", "licenses")
 ABSENT = "torch torchvision onnx triton gcc cc make"
-CALLS = 'sum(resnet_requests_total{method="Classify", status="OK"})'
+COMPUTED = "sum(resnet_images_total)"
+"""Images, not calls: into how many calls a client cuts its images is its own affair."""
 
 
 def demand(holds: bool, otherwise: str) -> None:
@@ -50,13 +51,14 @@ class Steps:
             ("export: the job publishes the checkpoints, and a second time has nothing left to do", self.export),
             ("hardening: user, capabilities, file system, limits", self.hardening),
             ("classify: through the published port", self.classify),
-            ("Prometheus: the very calls are in its query API", self.counted),
+            ("Prometheus: the very images are in its query API", self.counted),
             ("rules: every alert and recording rule is loaded and tested", self.rules),
             ("dashboard: each panel's query has data", self.dashboard),
             ("kill -9: the server comes back by itself", self.kill),
             ("SIGTERM: what was accepted is answered within the grace period", self.drain),
             ("scale: two servers, both scraped, both answer", self.scale),
             ("bench: the profile leaves its report", self.bench),
+            ("publish: with deploy/publish.yml the server waits for the job and serves what it published", self.publish),
         ]
 
     def build(self) -> str:
@@ -133,14 +135,14 @@ class Steps:
         return ", ".join(said)
 
     def counted(self) -> str:
-        """As many calls as were made, and one more after one more."""
+        """As many images as were asked about, and one more after one more."""
         (server,) = self.project.containers("server")
-        models = len(self.project.environment["RESNET_SERVER_MODELS"].split(","))
-        wait_for(f"Prometheus: {CALLS} = {models}", lambda: self.prometheus.value(CALLS) == models, 60)
+        asked = IMAGES * len(self.project.environment["RESNET_SERVER_MODELS"].split(","))
+        wait_for(f"Prometheus: {COMPUTED} = {asked}", lambda: self.prometheus.value(COMPUTED) == asked, 60)
         with Client(self.project.url(server), timeout=60) as client:
             client.classify([png(0)], model=client.models()[0].name)
-        seconds = wait_for(f"Prometheus: {CALLS} = {models + 1}", lambda: self.prometheus.value(CALLS) == models + 1, 60)
-        return f"{models} calls, then {models + 1}, the last seen {seconds:.0f} s after it was answered"
+        seconds = wait_for(f"Prometheus: {COMPUTED} = {asked + 1}", lambda: self.prometheus.value(COMPUTED) == asked + 1, 60)
+        return f"{asked} images, then {asked + 1}, the last seen {seconds:.0f} s after it was answered"
 
     def rules(self) -> str:
         """What the files define is what Prometheus evaluates; and the rules' own unit tests hold."""
@@ -226,6 +228,21 @@ class Steps:
         found = sorted(str(path.relative_to(self.project.reports)) for path in self.project.reports.rglob("*") if path.is_file())
         demand({"results.json", "report.html"} <= set(found), f"bench: left {', '.join(found) or 'nothing'}")
         return ", ".join(found)
+
+    def publish(self) -> str:
+        """The volume takes the place of the image's networks: precisions that the job was not asked for are not served."""
+        self.project.compose(*FILES, "up", "-d", "--no-build", "--scale", "server=1", "server", log=ROOT / "build" / "compose-check.log")
+        (server,) = self.project.containers("server")
+        wait_for("server: healthy", lambda: self.project.healthy(server), 300)
+        writable = {mount["Destination"]: mount["RW"] for mount in self.project.inspect(server)["Mounts"]}
+        demand(writable.get("/repository") is False, f"server: mounts {writable}; expected /repository, read-only")
+        with Client(self.project.url(server), timeout=60) as client:
+            served = {info.name: info.precision for info in client.models()}
+            for name in served:
+                client.classify([png(3)], model=name)
+        asked = self.project.environment["RESNET_PRECISIONS"].split(",")
+        demand(bool(served) and set(served.values()) <= set(asked), f"server: serves {served}; published was {', '.join(asked)}")
+        return ", ".join(f"{name} {precision}" for name, precision in served.items())
 
     def nothing_left(self) -> str:
         """After `down`: no container, network, volume or process."""
