@@ -48,7 +48,6 @@ class Steps:
             ("build: every image", self.build),
             ("image: labels, lock file, no PyTorch and no compiler", self.image),
             ("up: the server turns healthy on the networks in its image", self.up),
-            ("export: the job publishes the checkpoints, and a second time has nothing left to do", self.export),
             ("hardening: user, capabilities, file system, limits", self.hardening),
             ("classify: through the published port", self.classify),
             ("Prometheus: the very images are in its query API", self.counted),
@@ -58,7 +57,8 @@ class Steps:
             ("SIGTERM: what was accepted is answered within the grace period", self.drain),
             ("scale: two servers, both scraped, both answer", self.scale),
             ("bench: the profile leaves its report", self.bench),
-            ("publish: with deploy/publish.yml the server waits for the job and serves what it published", self.publish),
+            ("publish: with deploy/publish.yml the job publishes the checkpoints, and the server serves those", self.publish),
+            ("export: a second time the job has nothing left to do", self.export),
         ]
 
     def build(self) -> str:
@@ -97,14 +97,6 @@ class Steps:
         seconds = wait_for("server: healthy", lambda: self.project.healthy(server), 300)
         without = "" if "grafana" in self.services else "; without Grafana, whose image is not on this machine"
         return f"healthy after {seconds:.0f} s{without}"
-
-    def export(self) -> str:
-        """The job is idempotent."""
-        job = ("run", "--rm", "--no-deps", "-T", "export")
-        self.project.compose(*FILES, *job, log=ROOT / "build" / "compose-check.log")
-        said = self.project.compose(*FILES, *job).splitlines()
-        demand(all(line.endswith("is published already") for line in said) and bool(said), f"export: said {said[-1:]}")
-        return "; ".join(said)
 
     def hardening(self) -> str:
         """Ask the kernel, not the compose file."""
@@ -230,8 +222,9 @@ class Steps:
         return ", ".join(found)
 
     def publish(self) -> str:
-        """The volume takes the place of the image's networks: precisions that the job was not asked for are not served."""
+        """On a new volume, into which Docker must not have copied the networks of the server's image before the job looks at it."""
         self.project.compose(*FILES, "up", "-d", "--no-build", "--scale", "server=1", "server", log=ROOT / "build" / "compose-check.log")
+        demand("published: /repository/" in self.project.compose(*FILES, "logs", "export"), "export: published nothing on a new volume")
         (server,) = self.project.containers("server")
         wait_for("server: healthy", lambda: self.project.healthy(server), 300)
         writable = {mount["Destination"]: mount["RW"] for mount in self.project.inspect(server)["Mounts"]}
@@ -243,6 +236,12 @@ class Steps:
         asked = self.project.environment["RESNET_PRECISIONS"].split(",")
         demand(bool(served) and set(served.values()) <= set(asked), f"server: serves {served}; published was {', '.join(asked)}")
         return ", ".join(f"{name} {precision}" for name, precision in served.items())
+
+    def export(self) -> str:
+        """The job is idempotent."""
+        said = self.project.compose(*FILES, "run", "--rm", "--no-deps", "-T", "export").splitlines()
+        demand(all(line.endswith("is published already") for line in said) and bool(said), f"export: said {said[-1:]}")
+        return "; ".join(said)
 
     def nothing_left(self) -> str:
         """After `down`: no container, network, volume or process."""

@@ -69,3 +69,8 @@ def test_a_plain_start_needs_no_pytorch_and_no_volume_of_models() -> None:
     assert "depends_on" not in COMPOSE["services"]["server"]
     assert all("/repository" not in volume for volume in COMPOSE["services"]["server"]["volumes"])
     assert "COPY released/resnet_networks/repository /repository" in DOCKERFILE
+
+
+@pytest.mark.parametrize("name", ["server", "bench"])
+def test_a_new_volume_is_not_filled_with_the_image_s_networks_before_the_job_runs(name: str) -> None:
+    assert PUBLISH["services"][name]["volumes"] == ["repository:/repository:ro,nocopy"]
