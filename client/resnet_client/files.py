@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resnet_proto.image_files import SUFFIXES
+
 from resnet_client.errors import InvalidInputError
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
 SIDECARS = {".ds_store", "thumbs.db", "desktop.ini", ".directory", "icon\r"}
 SIDECAR_FOLDERS = {"__macosx", "@eadir", ".thumbnails", ".picasaoriginals"}
 

@@ -21,9 +21,8 @@ from resnet_export.errors import ExportError
 from resnet_export.images import ImageSet
 from resnet_export.progress import SILENT, Steps
 from resnet_export.reference import Logits
-from resnet_export.runtime import PROVIDERS, open_session, run_full_batches
+from resnet_export.runtime import BATCH_SIZES, PROVIDERS, open_session, run_full_batches
 
-BATCH_SIZES = (1, 2, 7, 64)
 CONFIDENCE = 0.95  # of the interval that is shown; what a policy is judged by, it says itself
 PACKAGES = ("numpy", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "torch", "resnet-serving")
 

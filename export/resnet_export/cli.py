@@ -1,14 +1,12 @@
 """Command line `resnet-export`."""
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-from resnet_models.errors import ResnetModelsError
+from resnet_models.one_line import one_line
 from resnet_proto.manifest import ManifestError, read_manifest
 from resnet_proto.signature import check_signature
 from rich.console import Console
@@ -21,24 +19,10 @@ if TYPE_CHECKING:
 
     from resnet_export.publish import Publication
 
-P = ParamSpec("P")
-R = TypeVar("R")
 PATH = click.Path(path_type=Path)
 TARGETS = ("portable", "vnni", "avx2", "cuda")
+one_line_errors = one_line(ExportError, ManifestError)
 BOUNDS = ("--min-agreement", "--max-error", "--max-accuracy-loss", "--min-images")
-
-
-def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print what a user can cause without a traceback, and exit with status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (ExportError, ResnetModelsError, ManifestError, OSError) as error:
-            raise click.ClickException(str(error)) from None
-
-    return wrapped
 
 
 @click.group(context_settings={"show_default": True})

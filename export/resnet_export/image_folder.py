@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from resnet_proto.image_files import SUFFIXES
 from resnet_proto.manifest_pb2 import Input
 from resnet_proto.preprocessing import ImageError, channels_of, preprocess
 
 from resnet_export.errors import ExportError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 MOST_BYTES = 2 << 30  # of pixels in memory, whatever the folder holds
 
 

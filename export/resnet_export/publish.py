@@ -11,7 +11,7 @@ from resnet_proto.manifest import LABELS_FILE, input_sha256, sha256_file, write_
 from resnet_proto.manifest_pb2 import Certificate, Input, Manifest, Policy
 from resnet_proto.signature import check_signer, sign
 
-from resnet_export.certify import BATCH_SIZES, Subject, Verdict, certify, describe_images
+from resnet_export.certify import Subject, Verdict, certify, describe_images
 from resnet_export.describe import describe
 from resnet_export.errors import ExportError, ParityError
 from resnet_export.graph import opset_of
@@ -22,7 +22,7 @@ from resnet_export.quantise import CALIBRATION_IMAGES
 from resnet_export.reference import reference_logits
 from resnet_export.replay import replay_images, write_replay
 from resnet_export.repository import check_free, model_folder, staging
-from resnet_export.runtime import rows_of_full_batches
+from resnet_export.runtime import BATCH_SIZES, rows_of_full_batches
 from resnet_export.sources.expected import Expected, images_of, read_expected
 
 

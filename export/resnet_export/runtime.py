@@ -13,6 +13,8 @@ from resnet_export.errors import ExportError
 Logits = NDArray[np.float32]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+BATCH_SIZES = (1, 2, 7, 64)
+"""In which every image is computed: a frozen batch dimension or a plan that depends on the batch shows."""
 ERROR_SEVERITY = 3
 
 

@@ -9,9 +9,7 @@ from resnet_proto.sample_check import check_sample
 
 from resnet_export.claims import contradictions_of_sample
 from resnet_export.errors import ExportError
-from resnet_export.runtime import open_session, run_full_batches
-
-BATCH_SIZES = (1, 2, 7, 64)
+from resnet_export.runtime import BATCH_SIZES, open_session, run_full_batches
 
 
 @dataclass(frozen=True)

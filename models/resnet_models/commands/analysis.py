@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from resnet_models.commands.options import one_line_errors, threads_option, use_threads
+from resnet_models.commands.options import threads_option, use_threads
+from resnet_models.one_line import one_line
 
 
 @click.command()
 @click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="CHECKPOINT...")
-@one_line_errors
+@one_line()
 def card(checkpoints: tuple[Path, ...]) -> None:
     """Write a model card in Markdown beside each CHECKPOINT."""
     from resnet_models.card import model_card
@@ -34,7 +35,7 @@ def card(checkpoints: tuple[Path, ...]) -> None:
 @click.option("--images", type=click.IntRange(10, 1000), default=200, help="Bundled test images for the lesions.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of initial weights, sampled paths and draws.")
 @threads_option
-@one_line_errors
+@one_line()
 def analyze(
     checkpoint: Path,
     twin: Path | None,
@@ -82,7 +83,7 @@ def analyze(
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the two directions.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="landscapes.json", help="JSON; the plot goes beside it.")
 @threads_option
-@one_line_errors
+@one_line()
 def landscape(checkpoints: tuple[Path, ...], steps: int, reach: float, images: int, seed: int, out: Path, threads: int | None) -> None:
     """Draw the loss around each CHECKPOINT on a plane of two random directions with filter normalisation (Li et al. 2018).
 
@@ -110,7 +111,7 @@ def landscape(checkpoints: tuple[Path, ...], steps: int, reach: float, images: i
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Markdown page whose table is replaced  [default: print it]")
 @click.option("--plots", type=click.Path(path_type=Path, file_okay=False), help="Folder to draw the figures into.")
 @click.option("--check", is_flag=True, help="Change nothing; fail if the page's table is not what the results give.")
-@one_line_errors
+@one_line()
 def claims(results: Path, page: Path | None, plots: Path | None, check: bool) -> None:
     """Test each claim on stored results, part by part, and write the table of verdicts."""
     from resnet_models.analysis.tables import all_claims, claims_table, draw_figures, with_table

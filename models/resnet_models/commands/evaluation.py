@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from resnet_models.commands.options import data_option, one_line_errors, threads_option, use_threads
+from resnet_models.commands.options import data_option, threads_option, use_threads
+from resnet_models.one_line import one_line
 
 
 @click.command()
@@ -14,7 +15,7 @@ from resnet_models.commands.options import data_option, one_line_errors, threads
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images; CIFAR-10 is in random order  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="JSON file to write.")
 @threads_option
-@one_line_errors
+@one_line()
 def evaluate(
     checkpoints: tuple[Path, ...], data: Path, download: bool, split: str, limit: int | None, out: Path, threads: int | None
 ) -> None:

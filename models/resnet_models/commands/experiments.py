@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_models.commands.fit import recipe_options
-from resnet_models.commands.options import data_option, device_option, one_line_errors, precision_option, threads_option
+from resnet_models.commands.options import data_option, device_option, precision_option, threads_option
 from resnet_models.commands.training import RunSettings, load, make_trainer, train
+from resnet_models.one_line import one_line
 from resnet_models.variants import find_variant
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @device_option
 @precision_option
 @threads_option
-@one_line_errors
+@one_line()
 def degradation(
     data: Path,
     download: bool,
@@ -86,7 +87,7 @@ def degradation(
 @device_option
 @precision_option
 @threads_option
-@one_line_errors
+@one_line()
 def seeds(
     variants: tuple[str, ...],
     data: Path,

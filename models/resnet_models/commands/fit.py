@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from resnet_models.commands.options import data_option, device_option, one_line_errors, precision_option, threads_option
+from resnet_models.commands.options import data_option, device_option, precision_option, threads_option
 from resnet_models.commands.training import RunSettings, train
+from resnet_models.one_line import one_line
 from resnet_models.variants import find_variant
 
 
@@ -44,7 +45,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @device_option
 @precision_option
 @threads_option
-@one_line_errors
+@one_line()
 def fit(
     variant: str,
     data: Path,

@@ -1,33 +1,10 @@
-"""What the commands share: options, and errors as one line."""
+"""Options that the commands share."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import click
-
-from resnet_models.errors import ResnetModelsError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a user can cause (bad input, a full disk, Ctrl-C) into one line and a non-zero status."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (ResnetModelsError, OSError) as error:
-            raise click.ClickException(str(error)) from None
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] != "scipy":
-                raise
-            raise click.ClickException("scipy is not installed; pip install 'resnet-serving[science]'") from None
-
-    return wrapped
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
