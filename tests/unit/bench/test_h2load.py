@@ -165,7 +165,8 @@ def test_errors_void_a_real_loop_though_http_says_200(serve: Callable[..., Abstr
     count = itertools.count()
 
     def failing(request: bytes, context: grpc.ServicerContext) -> bytes:
-        if next(count) % 5 == 4:
+        agent = str(dict(context.invocation_metadata()).get("user-agent", ""))
+        if "grpc-python" not in agent and next(count) % 5 == 4:  # the driver's own calls, before and after the loop, are answered
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         return answered(request, context)
 
