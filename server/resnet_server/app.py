@@ -31,7 +31,8 @@ from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.group_loader import GroupLoader, GroupSource, alone, check_groups, names_to_scan, sources
-from resnet_server.models.loader import Loaded, Loader, resident_bytes
+from resnet_server.models.loaded import Loaded
+from resnet_server.models.loader import Loader, resident_bytes
 from resnet_server.models.model_control import ModelControl, load_all, load_groups
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Trust, scan

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -47,23 +48,20 @@ def disturbed_plans(repository: Path, folder: Path) -> tuple[str, list[tuple[flo
     loops = [multiprocessing.get_context("spawn").Process(target=spin, daemon=True) for _ in range(os.cpu_count() or 1)]
     for loop in loops:
         loop.start()
-    try:
-        server_context = running_server(repository, folder / "busy.log")
-        server = server_context.__enter__()
-        first = plan_of(server)
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.join()
-    try:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_server(repository, folder / "busy.log"))
+            first = plan_of(server)
+        finally:
+            for loop in loops:
+                loop.kill()
+                loop.join()
         stopped, found = time.monotonic(), [(0.0, first)]
         while (since := time.monotonic() - stopped) < WITHIN:
             plan = plan_of(server)
             if plan != found[-1][1]:
                 found.append((since, plan))
             time.sleep(0.5)  # the server is the one that measures; asked more often, it would be disturbed by the question
-    finally:
-        server_context.__exit__(None, None, None)
     return first, found
 
 

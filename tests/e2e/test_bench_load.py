@@ -1,7 +1,6 @@
 """`resnet-bench load` as a process, against a real server."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from serving import RunningServer
+from tools import needs_h2load
 
 BRIEF = ["--duration", "0.3", "--warm-up", "0.1", "--allow-disturbed"]
 
@@ -113,7 +113,7 @@ def test_a_soak_that_is_ended_keeps_what_was_read(repository: Path, tmp_path: Pa
     assert report["samples"][0]["memory"]
 
 
-@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load (Debian: nghttp2-client) is not on this machine")
+@needs_h2load
 def test_h2load_drives_a_closed_loop_against_raws_answers(repository: Path) -> None:
     options = ["--concurrency", "4", "--driver", "h2load", *BRIEF, "--json"]
     result = run("--repository", str(repository), "--model", "resnet20", *options)

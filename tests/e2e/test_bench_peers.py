@@ -1,14 +1,12 @@
 """`resnet-bench peers` as a process: ours and raw ONNX Runtime with the real h2load; the other servers are not installed here."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load (Debian: nghttp2-client) is not on this machine")
+from tools import needs_h2load
 
 
 def bench(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -10,7 +10,8 @@ from resnet_proto.manifest import ManifestError, read_replay
 
 from resnet_server.errors import EngineError, StartError
 from resnet_server.models.group import VERSION, Entry, GroupInfo, entries, manifest_of, precision_of
-from resnet_server.models.loader import AnyEngine, Loaded, Loader, Origin, ReplayTask, is_certified, keep_certified, parse_precisions
+from resnet_server.models.loaded import AnyEngine, Loaded, Origin, ReplayTask
+from resnet_server.models.loader import Loader, is_certified, keep_certified, parse_precisions
 from resnet_server.models.repository import Published
 from resnet_server.models.served_group import with_plan
 from resnet_server.models.served_model import ModelInfo, Replay

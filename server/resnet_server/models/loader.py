@@ -6,13 +6,12 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
-from resnet_proto.sample_check import Expected
+from resnet_proto.manifest import PRECISIONS, ManifestError, check_certificate, read_replay
 
-from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec, Images, NetworkFile
+from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec, NetworkFile
 from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.engines.thread_engine import ThreadEngine
@@ -20,6 +19,7 @@ from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.assembly import assemble
 from resnet_server.models.certificate_replay import replay
+from resnet_server.models.loaded import AnyEngine, Loaded, Origin, ReplayTask, close_all
 from resnet_server.models.plan_keeper import Kept
 from resnet_server.models.repository import Candidate, Published
 from resnet_server.models.served_model import ModelInfo, Replay, ServedModel
@@ -30,7 +30,6 @@ from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-AnyEngine = ProcessEngine | ThreadEngine
 Key = tuple[str, str, str]
 """Name, version and precision: the labels of a model's metrics."""
 Measure = Callable[[Planner, Sequence[ModelFile], Members], Planned]
@@ -42,50 +41,6 @@ NICENESS = 19
 """Of what measures a plan beside models that serve: it gets the time that they leave."""
 PAUSES = 3.0
 """Beside models that serve, a replay rests so many times as long as it computes: it takes a quarter of a core."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a model is started from: the version, its file, and what is replayed. `beside`: while others serve, and must not suffer."""
-
-    published: Published
-    candidate: Candidate
-    sample: ReplaySample | None
-    beside: bool = False
-
-
-@dataclass(frozen=True)
-class ReplayTask:
-    """What a network of an engine has to answer to which images."""
-
-    images: Images
-    expected: Expected
-    network: int = 0
-
-
-@dataclass
-class Loaded:
-    """A model that holds its certificate here, and the warm engines that compute it; `seconds` from opening to warm.
-
-    `planner` makes another plan of these `files` (the `members` of a group), and `restart` loads the same in another plan.
-    """
-
-    info: ModelInfo
-    engines: list[AnyEngine]
-    planner: Planner
-    files: list[ModelFile]
-    restart: "Callable[[Planned], Awaitable[Loaded]]"
-    members: Members = None
-    seconds: float = 0.0
-
-    async def close(self) -> None:
-        """End the engines; what still runs is not waited for."""
-        await close_all(self.engines)
-
-
-async def close_all(engines: list[AnyEngine]) -> None:
-    """End engines; what still runs is not waited for."""
-    await asyncio.gather(*(engine.close() for engine in engines))
 
 
 class Loader:

@@ -15,7 +15,8 @@ from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.assembly import assemble
 from resnet_server.models.group import VERSION
 from resnet_server.models.group_loader import GroupLoader, GroupSource
-from resnet_server.models.loader import Loaded, Loader
+from resnet_server.models.loaded import Loaded
+from resnet_server.models.loader import Loader
 from resnet_server.models.plan_keeper import Kept, PlanKeeper
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Trust, digests, model_folders, read_model

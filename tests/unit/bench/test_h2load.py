@@ -1,7 +1,6 @@
 """h2load's output and log are read as they are, and a run whose answers are not whole is void."""
 
 import itertools
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,8 +25,8 @@ from resnet_bench.errors import BenchError
 from resnet_bench.requests import Requests
 from resnet_bench.target import Target
 from resnet_proto.open_inference_pb2 import ModelInferResponse
+from tools import needs_h2load
 
-needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load (Debian: nghttp2-client) is not on this machine")
 LOAD = Load("m", arrivals="closed", concurrency=4, warm_up=0.2, seconds=0.5)
 
 PRINTED = """\
