@@ -35,7 +35,8 @@ class PadShortcut(nn.Module):
 def make_shortcut(variant: Variant, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
     """Return the shortcut W_s of eq. (2), or None where the identity of eq. (1) is to stay.
 
-    Option A pads and option B projects where the shape changes; option C projects in every block (section 4.1). Averaging before the projection lets it see every pixel ("ResNet-D", He T. et al. 1812.01187, Fig. 2c).
+    Option A pads and option B projects where the shape changes; option C projects in every block (section 4.1). Averaging before the
+    projection lets it see every pixel ("ResNet-D", He T. et al. 1812.01187, Fig. 2c).
     """
     if stride == 1 and in_channels == out_channels and variant.shortcut != "C":
         return None

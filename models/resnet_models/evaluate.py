@@ -9,10 +9,9 @@ from resnet_models.network import ResNet
 from resnet_models.normalisation import Normalisation
 
 
-def predict_mirrored(network: nn.Module, x: Tensor, normalisation: Normalisation) -> tuple[Tensor, Tensor]:
-    """Logits FP32 [n, classes] of each image, and the mean of them and of those of its mirror image (test-time flip)."""
-    logits = predict(network, x, normalisation)
-    return logits, (logits + predict(network, x.flip(-1), normalisation)) / 2
+def mirrored_mean(network: nn.Module, x: Tensor, logits: Tensor, normalisation: Normalisation) -> Tensor:
+    """The mean FP32 [n, classes] of each image's logits and those of its mirror image (test-time flip)."""
+    return (logits + predict(network, x.flip(-1), normalisation)) / 2
 
 
 def predict(network: nn.Module, x: Tensor, normalisation: Normalisation, batch: int = 250) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resnet_models.checkpoint import load_checkpoint
 from resnet_models.data import Images
 from resnet_models.errors import DataError
-from resnet_models.evaluate import predict, predict_mirrored
+from resnet_models.evaluate import mirrored_mean, predict
 from resnet_models.files import write_text_atomically
 
 FORMAT = 1
@@ -106,10 +106,8 @@ def evaluate_checkpoints(
 def _evaluate(path: Path, sha256: str, images: Images, *, flip: bool) -> list[Evaluation]:
     checkpoint = load_checkpoint(path)
     network, info = checkpoint.network, checkpoint.info
-    if flip:
-        answers = predict_mirrored(network, images.x, info.normalisation)
-    else:
-        answers = (predict(network, images.x, info.normalisation),)  # type: ignore[assignment]  # one of the two
+    logits = predict(network, images.x, info.normalisation)
+    answers = [logits, mirrored_mean(network, images.x, logits, info.normalisation)] if flip else [logits]
     rows = []
     for mirrored, logits in enumerate(answers):
         wrong = (logits.argmax(1) != images.y).numpy()

@@ -82,27 +82,56 @@ def analyze(
 @click.option("--images", type=click.IntRange(10, 1000), default=200, help="Bundled test images that the loss is of.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the two directions.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="landscapes.json", help="JSON; the plot goes beside it.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="bf16: twice as fast where the processor has it.")
 @threads_option
 @one_line()
-def landscape(checkpoints: tuple[Path, ...], steps: int, reach: float, images: int, seed: int, out: Path, threads: int | None) -> None:
+def landscape(
+    checkpoints: tuple[Path, ...], steps: int, reach: float, images: int, seed: int, out: Path, precision: str, threads: int | None
+) -> None:
     """Draw the loss around each CHECKPOINT on a plane of two random directions with filter normalisation (Li et al. 2018).
 
-    Networks that OUT has already, measured in the same way, are not measured again: an interrupted command continues.
+    Rows that OUT has already, measured in the same way, are not measured again: an interrupted command continues.
     """
     from resnet_models.analysis.figures import landscape_figure
     from resnet_models.analysis.landscape import LandscapePlan, measure_landscapes
+    from resnet_models.devices import PRECISIONS
     from resnet_models.files import write_atomically
 
     if steps % 2 == 0:
         raise click.BadParameter(f"{steps}; expected an odd number, so that the network itself is on the grid", param_hint="steps")
     use_threads(threads)
     with Console(file=sys.stderr).status("") as status:
-        found = measure_landscapes(checkpoints, LandscapePlan(steps, reach, images, seed), out, status.update)
+        found = measure_landscapes(checkpoints, LandscapePlan(steps, reach, images, seed, PRECISIONS[precision]), out, status.update)
     figure = landscape_figure(found)
     write_atomically(out.with_suffix(".png"), lambda temporary: figure.savefig(temporary, format="png", dpi=100))
     for name, one in found.items():
         shares = f"{100 * one.roughness():.0f} % of the plane not convex, {100 * one.basin():.0f} % below 2 nats"
         print(f"{name}: loss {one.centre:.3f} at the centre, {shares}")
+    print(out)
+
+
+@click.command("lesions")
+@click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="CHECKPOINT...")
+@click.option("--images", type=click.IntRange(10, 1000), default=1000, help="Bundled test images.")
+@click.option("--draws", type=click.IntRange(min=1), default=5, help="For each number of blocks deleted, and of blocks swapped.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the draws.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="lesions.json", help="JSON file.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="bf16: twice as fast where the processor has it.")
+@threads_option
+@one_line()
+def hurt(checkpoints: tuple[Path, ...], images: int, draws: int, seed: int, out: Path, precision: str, threads: int | None) -> None:
+    """Delete and reorder blocks of each CHECKPOINT at test time (Veit et al. 2016, section 4).
+
+    Lesions that OUT has already, of the same plan, are not measured again: an interrupted command continues.
+    """
+    from resnet_models.analysis.lesions import LesionPlan, measure_lesions
+    from resnet_models.devices import PRECISIONS
+
+    use_threads(threads)
+    with Console(file=sys.stderr).status("") as status:
+        found = measure_lesions(checkpoints, LesionPlan(draws, seed, images, PRECISIONS[precision]), out, status.update)
+    for name, one in found.items():
+        print(f"{name}: {one.whole:.1f} % wrong, {min(one.single):.1f} to {max(one.single):.1f} % with one block deleted")
     print(out)
 
 

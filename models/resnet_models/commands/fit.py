@@ -40,7 +40,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--stochastic-depth",
                 type=click.FloatRange(0, 1, max_open=True),
-                help="Probability that the last block is dropped in a step.",
+                help="Probability that a step drops the last block.",
             ),
         )
     ):
