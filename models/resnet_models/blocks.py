@@ -131,7 +131,7 @@ class Block(nn.Module):
         return torch.relu(joined)
 
     @property
-    def last_scale(self) -> nn.Parameter:
+    def last_scale(self) -> Tensor:
         """The weights that end F: with zeros there, the block is its shortcut."""
         raise NotImplementedError
 
@@ -168,7 +168,7 @@ class BasicBlock(Block):
         return cast(Tensor, self.se(self.bn2(self.conv2(self.aa(torch.relu(self.bn1(self.conv1(x))))))))
 
     @property
-    def last_scale(self) -> nn.Parameter:
+    def last_scale(self) -> Tensor:
         """The gamma of the second normalisation."""
         return self.bn2.weight
 
@@ -215,7 +215,7 @@ class Bottleneck(Block):
         return cast(Tensor, self.se(self.bn3(self.conv3(out))))
 
     @property
-    def last_scale(self) -> nn.Parameter:
+    def last_scale(self) -> Tensor:
         """The gamma of the third normalisation."""
         return self.bn3.weight
 
@@ -269,7 +269,7 @@ class PreActivatedBasic(PreActivatedBlock):
         return cast(Tensor, self.conv2(torch.relu(self.norm2(self.conv1(activated)))))
 
     @property
-    def last_scale(self) -> nn.Parameter:
+    def last_scale(self) -> Tensor:
         """The second convolution: no normalisation follows it."""
         return self.conv2.weight
 
@@ -294,6 +294,6 @@ class PreActivatedBottleneck(PreActivatedBlock):
         return cast(Tensor, self.conv3(torch.relu(self.norm3(self.conv2(out)))))
 
     @property
-    def last_scale(self) -> nn.Parameter:
+    def last_scale(self) -> Tensor:
         """The third convolution: no normalisation follows it."""
         return self.conv3.weight

@@ -158,12 +158,13 @@ def measure_lesions(paths: Sequence[Path], plan: LesionPlan, out: Path, show: Ca
 def read_lesions(path: Path) -> dict[str, Lesions]:
     """The networks in a file that `measure_lesions` wrote whose lesions are all measured; raise DataError for anything else."""
     errors = _read(path)
-    plan = _plan(path)
+    plan = read_plan(path)
     networks = {name: build(name) for name in errors}
     return {name: told(networks[name], plan, some) for name, some in errors.items() if len(some) == len(planned(networks[name], plan))}
 
 
-def _plan(path: Path) -> LesionPlan:
+def read_plan(path: Path) -> LesionPlan:
+    """How the lesions in a file were made; raise DataError for anything else than what `measure_lesions` wrote."""
     try:
         return LesionPlan(**json.loads(path.read_text(encoding="utf-8"))["plan"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -171,7 +172,7 @@ def _plan(path: Path) -> LesionPlan:
 
 
 def _read(path: Path, plan: LesionPlan | None = None) -> dict[str, list[float]]:
-    measured = _plan(path)
+    measured = read_plan(path)
     if plan is not None and plan != measured:
         raise DataError(f"lesions: {path} was measured with {measured}; expected {plan}, or another --out")
     try:
