@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -155,8 +156,8 @@ def initialisation_figure(found: Initialisation) -> Figure:
     panels = figure.subplots(2, 3)
     for row, family in zip(panels, FAMILIES, strict=True):
         depths = sorted(int(name.removeprefix(family)) for name in found.branches if name.removeprefix(family).isdigit())
-        for depth in depths:
-            name, colour = f"{family}{depth}", _shade(depth, False)
+        for depth, colour in zip(depths, colormaps["viridis"](np.linspace(0.85, 0, len(depths))), strict=True):
+            name = f"{family}{depth}"
             for profiles, style, what in ((found.branches, "-", ""), (found.bare, ":", ", no norm")):
                 one = profiles[name][0]
                 row[0].plot(range(1, len(one.shares) + 1), one.shares, style, color=colour, linewidth=1, label=f"{name}{what}")

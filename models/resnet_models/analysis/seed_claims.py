@@ -4,24 +4,23 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from resnet_models.analysis.checks import Check, Claim, decided, judge
+from resnet_models.analysis.depth_claims import paired_check
 from resnet_models.evaluation import Evaluation, EvaluationSet
 from resnet_models.seeds import SeedSummary
 from resnet_models.statistics import Paired, compare_paired, mean_difference
 
 SURE = 0.05
-OPTIONS = ("{}", "{}_b", "{}_c", "resnetv2_{}")
 
 
 def seed_claims(rows: Sequence[SeedSummary], test: EvaluationSet | None) -> list[Claim]:
     """Plain against residual at each depth that has both, and the shortcut options at each depth that has more than one."""
-    return [
-        *(claim for claim in [plain_claim(rows, test)] if claim.checks),
-        *(option_claim(rows, depth) for depth in sorted({_depth(row.variant) for row in rows if row.variant.endswith(("_b", "_c"))})),
-    ]
+    options = [option_claim(rows, None, depth) for depth in depths_with_options([row.variant for row in rows])]
+    return [*(claim for claim in [plain_claim(rows, test)] if claim.checks), *options]
 
 
-def _depth(name: str) -> int:
-    return int("".join(filter(str.isdigit, name.removeprefix("resnetv2"))))
+def depths_with_options(names: Sequence[str]) -> list[int]:
+    """The depths at which one of these networks has another shortcut than option A."""
+    return sorted({int(name.removesuffix("_b").removesuffix("_c").removeprefix("resnet")) for name in names if name.endswith(("_b", "_c"))})
 
 
 def plain_claim(rows: Sequence[SeedSummary], test: EvaluationSet | None) -> Claim:
@@ -87,23 +86,25 @@ def _paired(first: Evaluation, second: Evaluation) -> Paired:
     return compare_paired(first.wrong_images(), second.wrong_images())
 
 
-def option_claim(rows: Sequence[SeedSummary], depth: int) -> Claim:
-    """Options A, B, C and pre-activation at one depth, each against the next."""
-    names = [f"resnet{depth}", f"resnet{depth}_b", f"resnet{depth}_c", f"resnetv2_{depth}"]
-    known = {row.variant: row for row in rows}
-    chain = [name for name in names[:3] if name in known]
-    pairs = list(pairwise(chain))
-    if names[0] in known and names[3] in known:
-        pairs.append((names[0], names[3]))
+def option_claim(rows: Sequence[SeedSummary], held: EvaluationSet | None, depth: int) -> Claim:
+    """Options A, B, C and pre-activation at one depth, each against the next: over seeds, or in pairs on the images held out."""
+    plain, b, c, v2 = (f"resnet{depth}", f"resnet{depth}_b", f"resnet{depth}_c", f"resnetv2_{depth}")
+    summaries = {row.variant: row for row in rows}
+    known = {one.network: one for one in reversed(held.evaluations)} if held is not None else summaries
+    chain = [name for name in (plain, b, c) if name in known]
+    pairs = [*pairwise(chain), *([(plain, v2)] if plain in known and v2 in known else [])]
+    checks = []
+    for above, below in pairs:
+        part = f"{above}'s error is above {below}'s"
+        if held is not None:
+            checks.append(paired_check(f"{part}, images held out, one seed", held, above, below))
+        else:
+            one, other = summaries[above], summaries[below]
+            checks.append(_over_seeds(part, one, other, one.test_errors, other.test_errors))
     return Claim(
         f"Shortcut options at depth {depth}",
         "He et al., arXiv 1512.03385, Table 3; arXiv 1603.05027, Table 2",
         "ImageNet, 34 layers: A 25.03, B 24.52, C 24.19 %: small differences, projections are not essential; "
         "pre-activation helps deep networks (110 and more layers)",
-        tuple(
-            _over_seeds(
-                f"{above}'s error is above {below}'s", known[above], known[below], known[above].test_errors, known[below].test_errors
-            )
-            for above, below in pairs
-        ),
+        tuple(checks),
     )

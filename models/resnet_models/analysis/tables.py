@@ -14,7 +14,7 @@ from resnet_models.analysis.depth_claims import ONE_SEED, degradation_claim, dep
 from resnet_models.analysis.initialisation import read_initialisation
 from resnet_models.analysis.initialisation_claims import initialisation_claims
 from resnet_models.analysis.page import planes_of
-from resnet_models.analysis.seed_claims import seed_claims
+from resnet_models.analysis.seed_claims import depths_with_options, option_claim, seed_claims
 from resnet_models.analysis.study import Study, read_study, with_lesions
 from resnet_models.card import PAPER_ERROR, training_error
 from resnet_models.checkpoint import Checkpoint, Epoch, load_checkpoint
@@ -65,7 +65,10 @@ def all_claims(folder: Path) -> list[Claim]:
     train = _evaluations(folder / TRAIN)
     rows = [row for path in sorted(folder.glob(SEEDS)) for row in read_summary(path)]
     claims = [degradation_claim(test, train, read_curves(folder / CURVES)), depth_claim(test)]
-    claims += [*seed_claims(rows, _evaluations(folder / SEED_EVALUATIONS)), *study_claims(study)]
+    claims += seed_claims(rows, _evaluations(folder / SEED_EVALUATIONS))
+    if held := _evaluations(folder / RECIPES):
+        claims += [option_claim([], held, depth) for depth in depths_with_options([one.network for one in held.evaluations])]
+    claims += study_claims(study)
     if planes := planes_of(study, sorted(folder.glob(LANDSCAPES))):
         claims.append(landscape_claim(study.name, study.twin, planes))
     if (folder / INITIALISATION).exists():
@@ -115,7 +118,7 @@ def recipes_table(found: EvaluationSet) -> str:
     first = found.evaluations[0]
     lines = [f"| recipe, {first.network} | error | less than `{first.recipe}` | verdict |", "|---|---|---|---|"]
     lines.append(f"| `{first.recipe}` | {error_interval(first.wrong, first.images)} % | | |")
-    for one in found.evaluations[1:]:
+    for one in (one for one in found.evaluations[1:] if one.network == first.network):
         paired = compare_paired(first.wrong_images(), one.wrong_images())
         verdict = {"holds": "helps", "does not hold": "hurts"}.get(judge(paired.difference.low, paired.difference.high, 0), "not decided")
         cells = [f"`{one.recipe}`", f"{one.error:.2f} %", f"{paired.difference} points, p = {paired.p:.1g}", verdict]

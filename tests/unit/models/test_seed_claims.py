@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from resnet_models.analysis.seed_claims import seed_claims
+from resnet_models.analysis.seed_claims import option_claim, seed_claims
 from resnet_models.analysis.tables import networks_table, recipes_table
 from resnet_models.card import model_card
 from resnet_models.checkpoint import load_checkpoint
@@ -72,6 +72,16 @@ def test_shortcut_options_are_compared_at_their_depth() -> None:
         "resnet8's error is above resnetv2_8's",
     ]
     assert [check.verdict for check in claim.checks] == ["holds", "not decided", "does not hold"]
+
+
+def test_options_with_one_seed_are_compared_on_the_images_held_out() -> None:
+    held = a_set(
+        evaluated("resnet8", 1, range(300)), evaluated("resnet8", 1, range(10), "short --ema 0.9"), evaluated("resnet8_b", 1, range(200))
+    )
+    claim = option_claim([], held, 8)
+    (check,) = claim.checks
+    assert (check.part, check.verdict) == ("resnet8's error is above resnet8_b's, images held out, one seed", "holds")
+    assert check.measured.startswith("30.00 % against 20.00 %: 10.00 [")
 
 
 def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:

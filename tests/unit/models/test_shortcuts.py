@@ -65,7 +65,9 @@ def test_branches_that_begin_at_zero_leave_the_shortcuts(name: str) -> None:
     network = build(name)
     begin_as_shortcuts(network)
     block = network.blocks()[1].eval()
-    x = torch.relu(torch.randn(1, int(next(block.modules()).get_submodule("conv1").weight.shape[1]), 8, 8))  # type: ignore[union-attr,arg-type,index]  # a convolution
+    first = block.get_submodule("conv1")
+    assert isinstance(first, torch.nn.Conv2d)
+    x = torch.relu(torch.randn(1, first.in_channels, 8, 8))
     assert torch.equal(block(x), x)
 
 
