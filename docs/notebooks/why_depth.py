@@ -56,8 +56,8 @@ for name in ("plain20", "resnet20"):
     print(f"{name}, fresh: correlation with the gradient one step away {line[1]:.2f}")
 
 # %% [markdown]
-# The 1 is exact where nothing follows the addition (pre-activation, arXiv 1603.05027, eq. 5). In the networks of 2015 a ReLU follows and masks it.
-# What comes from the end of the last stage by shortcuts alone, as a part of what it was there, block by block:
+# The 1 is exact where nothing follows the addition (pre-activation, arXiv 1603.05027, eq. 5). In the networks of 2015 a ReLU follows and
+# masks it. What comes from the end of the last stage by shortcuts alone, as a part of what it was there, block by block:
 
 # %%
 for name in ("resnetv2_20", "resnet20", "resnetv2_56", "resnet56"):
