@@ -154,7 +154,7 @@ def test_lesions_and_landscapes_that_were_interrupted_end_the_same(pretrained: P
     assert read_lesions(parts) == {}
     seen: list[str] = []
     assert measure_lesions([pretrained], plan, parts, seen.append) == measured
-    assert seen[0] == "resnet20: 6 of 20 lesions ..."
+    assert seen[0] == "resnet20: 6 of 18 lesions ..."
     with pytest.raises(DataError, match="expected LesionPlan"):
         measure_lesions([pretrained], replace(plan, draws=2), parts, seen.append)
     surface = LandscapePlan(3, 0.5, 10, 1)
@@ -237,7 +237,7 @@ def test_a_report_with_landscapes_is_one_file_with_a_verdict_on_each_part(pretra
     assert set(read_landscapes(planes)) == {"resnet20", "plain20"}
     other = CliRunner().invoke(main, [*drawn, "--seed", "2"])
     assert other.exit_code == 1
-    assert "expected LandscapePlan(steps=3, reach=1.0, images=10, seed=2), or another --out" in other.output
+    assert "expected LandscapePlan(steps=3, reach=1.0, images=10, seed=2, precision='fp32'), or another --out" in other.output
     hurt = tmp_path / "lesions.json"
     result = CliRunner().invoke(main, ["lesions", str(pretrained), str(twin), "--draws", "1", "--images", "10", "--out", str(hurt)])
     assert result.exit_code == 0, result.output
