@@ -9,7 +9,7 @@ from resnet_models.errors import DataError
 from resnet_models.evaluation import EvaluationSet
 from resnet_models.statistics import compare_paired
 
-ONE_SEED = "McNemar's test on the same images: it is about these networks, of one seed each, not about other seeds"
+THESE = "Differences with numbers of images are McNemar's test: about these networks on the same images, not about other seeds"
 
 
 def degradation_claim(test: EvaluationSet, train: EvaluationSet | None, runs: Sequence[Run]) -> Claim:

@@ -10,7 +10,7 @@ from pathlib import Path
 from resnet_models.analysis import figures
 from resnet_models.analysis.checks import Claim, counted, judge
 from resnet_models.analysis.claims import landscape_claim, lesion_claims, study_claims
-from resnet_models.analysis.depth_claims import ONE_SEED, degradation_claim, depth_claim
+from resnet_models.analysis.depth_claims import THESE, degradation_claim, depth_claim
 from resnet_models.analysis.initialisation import read_initialisation
 from resnet_models.analysis.initialisation_claims import initialisation_claims
 from resnet_models.analysis.page import planes_of
@@ -147,7 +147,7 @@ def draw_figures(results: Path, folder: Path) -> None:
 
 def claims_table(claims: Sequence[Claim]) -> str:
     """Markdown: a row for each part of each claim."""
-    lines = [f"{counted(claims)}; *not decided* is an interval that holds the bound. {ONE_SEED}.", ""]
+    lines = [f"{counted(claims)}; *not decided* is an interval that holds the bound. {THESE}.", ""]
     lines += ["| claim | the source reports | part | measured [95 %] | bound | verdict |", "|---|---|---|---|---|---|"]
     for claim in claims:
         for number, check in enumerate(claim.checks):
