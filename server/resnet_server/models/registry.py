@@ -31,7 +31,7 @@ class Registry:
     """All models by name and version; `state` turns to `ready` when all are loaded and to `draining` at the end.
 
     `generation` grows with each change of what is served. `changing` has the versions that are on their way into service or out of it,
-    with the protocol's word for that.
+    with the protocol's word for that. `turned_away` grows while calls come to a server that is not ready.
 
     To be changed on one event loop; `find`, `check_open` and `check_up` may be called on any thread.
     """
@@ -40,6 +40,7 @@ class Registry:
         self.ready: list[ServedModel] = []
         self.refused: list[Refused] = []
         self.generation = 0
+        self.turned_away = 0
         self._weights: dict[str, Weights] = {}
         self.changing: dict[tuple[str, str], Change] = {}
         self._state: State = "loading"
@@ -143,6 +144,7 @@ class Registry:
     def check_open(self) -> None:
         """Raise ModelUnavailableError while loading or draining."""
         if self._state != "ready":
+            self.turned_away += 1
             raise ModelUnavailableError(CLOSED[self._state])
 
     def check_up(self, model: ServedModel) -> None:

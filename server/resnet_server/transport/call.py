@@ -38,6 +38,7 @@ class Closed:
 
     def completed(self, event: Any) -> bool:
         """True if the caller left, or its deadline passed, before it had the status."""
+        self._call.ended(closed=True)
         left = bool(event.batch_operations[0].cancelled())
         if left and self._call.is_direct:
             self._call.left()
@@ -50,7 +51,29 @@ class Closed:
 
     def failed(self) -> None:
         """See `Tag.failed`: nobody would say that the caller left."""
+        self._call.ended(closed=True)
         self._call.left()
+
+
+class Sent:
+    """The answer of a call, handed to the system."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+
+    def completed(self, event: Any) -> bool:
+        """See `Tag.completed`."""
+        self._call.ended(sent=True)
+        return False
+
+    def proceed(self) -> None:
+        """Never asked for."""
+
+    def failed(self) -> None:
+        """See `Tag.failed`."""
+        self._call.ended(sent=True)
 
 
 class Call(grpc.aio.ServicerContext[Any, Any]):
@@ -67,6 +90,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._metadata = event.invocation_metadata
         self._method = method
         self._home = home
+        self._crowd = home.crowd
+        self._crowd.come()
+        self._sent = self._closed = self._over = False
         self._loop = home.loop
         self.on_left: Callable[[], None] | None = None
         self._message: bytes | None = None
@@ -135,13 +161,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         """See `Home.defer`."""
         self._home.defer(work)
 
-    def _begin(self, operations: Sequence[Any], tag: Tag | None) -> None:
+    def _begin(self, operations: Sequence[Any], tag: Tag) -> None:
         """Start a batch of operations. Where gRPC refuses it, its tag never comes: what waits for it is ended here."""
         error = self._call.start_server_batch(operations, tag)
         if error:
             log.error("gRPC refused operations of a call (error %s); the call is given up", error)
-            if tag is not None:
-                tag.failed()
+            tag.failed()
 
     def failed(self) -> None:
         """See `Tag.failed`: its message never comes."""
@@ -151,6 +176,14 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         """Run the handler."""
         if not self._left:
             self._task = self._loop.create_task(self._serve())
+
+    def ended(self, closed: bool = False, sent: bool = False) -> None:
+        """It is over, or its answer has gone: the second may well come after the first."""
+        self._closed |= closed
+        self._sent |= sent
+        if self._closed and (self._sent or not self._answered) and not self._over:
+            self._over = True
+            self._crowd.leave()
 
     def left(self) -> None:
         """Nobody waits for the answer any more."""
@@ -221,7 +254,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             operations.append(cygrpc.SendMessageOperation(message, NO_FLAGS))
         code, details = self._code.value[0], self._details.encode()
         operations.append(cygrpc.SendStatusFromServerOperation(self._trailing, code, details, NO_FLAGS))
-        self._begin(operations, None)
+        self._begin(operations, Sent(self))
 
     def _failed(self, error: Exception) -> None:
         log.error("a handler failed", exc_info=error)

@@ -17,8 +17,10 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled; its stubs are empty
 
-from resnet_server.transport.api import Entry, Guard
+from resnet_server.transport.api import Entry, Guard, Refused
 from resnet_server.transport.call import Call
+from resnet_server.transport.crowd import Crowd
+from resnet_server.transport.hang_up import Place, hang_up, place_of
 from resnet_server.transport.method import Method
 from resnet_server.transport.tags import Awaited, Tag
 
@@ -30,6 +32,7 @@ MOST_METHODS = 1024
 MOST_TOLD = 4096
 AT_HAND = 1.0  # seconds since 1970, long ago: the queue is asked for what it has, without waiting
 MOST_BEFORE_DEFERRED = 64  # events
+CLOSING: Refused = (grpc.StatusCode.UNAVAILABLE, "the server is shutting down", ())
 
 
 class CallDetails(grpc.HandlerCallDetails):
@@ -85,7 +88,9 @@ class QueueServer(grpc.aio.Server):
         self._deferred: list[Callable[[], None]] = []
         self._inbox: deque[Tag] = deque()
         self._told = self._holds_back = False
+        self.crowd = Crowd(self.loop)
         self._stopping = False
+        self._places: list[Place] = []
         self._stopped = asyncio.Event()
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable["grpc.GenericRpcHandler[Any, Any]"]) -> None:
@@ -107,6 +112,7 @@ class QueueServer(grpc.aio.Server):
         port: int = self._server.add_http2_port(address.encode())
         if not port:
             raise RuntimeError(f"{address} cannot be bound")
+        self._places.append(place_of(address, port))
         return port
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
@@ -114,6 +120,7 @@ class QueueServer(grpc.aio.Server):
         port: int = self._server.add_http2_port(address.encode(), server_credentials._credentials)  # type: ignore[attr-defined]  # as grpc.server does
         if not port:
             raise RuntimeError(f"{address} cannot be bound")
+        self._places.append(place_of(address, port))
         return port
 
     async def start(self) -> None:
@@ -123,18 +130,24 @@ class QueueServer(grpc.aio.Server):
         self._thread.start()
 
     async def stop(self, grace: float | None = None) -> None:
-        """Take no more calls; those that still run after `grace` seconds are cancelled."""
+        """Turn new calls away; those that still run after `grace` seconds are cancelled.
+
+        gRPC's own shutdown ends calls CANCELLED that arrive before their caller has heard of it, and no caller repeats those
+        (https://github.com/grpc/grpc/issues/41785). So new ones are answered UNAVAILABLE until nothing runs; then the connections are
+        ended, which callers see as UNAVAILABLE, too; and only then gRPC shuts down.
+        """
         if self._stopping:
             await self._stopped.wait()
             return
         self._stopping = True
+        running, self.crowd = self.crowd, Crowd(self.loop)
+        if grace:
+            await running.gone(grace)
+        hang_up(self._places)
         all_gone = AllGone(self.loop)
         self._server.shutdown(self._queue, all_gone)
-        if grace:
-            await asyncio.wait((all_gone.future,), timeout=grace)
-        if not all_gone.future.done():
-            self._server.cancel_all_calls()
-            await all_gone.future
+        self._server.cancel_all_calls()
+        await all_gone.future
         self._server.destroy()
         self._queue.shutdown()
         await asyncio.to_thread(self._thread.join)
@@ -191,14 +204,12 @@ class QueueServer(grpc.aio.Server):
         if not event.success:  # the server is shutting down
             return
         self._holds_back = len(self._inbox) >= self.most_told
-        if self._holds_back:  # the event loop may have emptied it in this moment, and a direct call would not tell it again
-            self.loop.call_soon_threadsafe(self._proceed)
-        else:
+        if not self._holds_back:
             self._take_next()
         name = event.call_details.method
         method = self._methods.get(name) or self._find(name, event.invocation_metadata)
         call = Call(event, method, self)
-        refused = None if method.entry is None else method.entry(event.invocation_metadata)
+        refused = CLOSING if self._stopping else None if method.entry is None else method.entry(event.invocation_metadata)
         if refused is not None:
             call.turn_away(refused)
         elif call.open():
@@ -229,6 +240,6 @@ class QueueServer(grpc.aio.Server):
         self._told = False  # first: what comes from here on tells again
         while self._inbox:
             self._inbox.popleft().proceed()
-        if self._holds_back:
+        if self._holds_back:  # the call that made it so has told, or will: this is not missed
             self._holds_back = False
             self._take_next()

@@ -7,11 +7,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from resnet_server.transport.crowd import Crowd
+
 
 class Home(Protocol):
     """The server of a call, as the call sees it."""
 
     loop: asyncio.AbstractEventLoop
+    crowd: Crowd  # of the calls that come now
 
     def is_here(self) -> bool:
         """True on the queue's thread."""

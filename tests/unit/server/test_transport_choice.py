@@ -14,6 +14,7 @@ from resnet_server.transport import choice
 from resnet_server.transport.api import DirectCall
 from resnet_server.transport.call import Call
 from resnet_server.transport.choice import USED, core_obstacle, new_server
+from resnet_server.transport.crowd import Crowd
 from resnet_server.transport.method import Method
 
 
@@ -135,7 +136,8 @@ class Refusing:
 
 async def test_operations_that_grpc_refuses_strand_nobody(caplog: pytest.LogCaptureFixture) -> None:
     event: Any = SimpleNamespace(call=Refusing(), call_details=SimpleNamespace(deadline=2e12), invocation_metadata=())
-    home: Any = SimpleNamespace(loop=asyncio.get_running_loop(), is_here=lambda: False)
+    loop = asyncio.get_running_loop()
+    home: Any = SimpleNamespace(loop=loop, crowd=Crowd(loop), is_here=lambda: False)
     call = Call(event, Method(grpc.unary_unary_rpc_method_handler(lambda *_: None), direct=True), home)
     left: list[str] = []
     call.on_left = lambda: left.append("left")

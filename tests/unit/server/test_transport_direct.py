@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from echo import OPTIONS, failure, method, started
 from resnet_server.transport import server as transport
 from resnet_server.transport.call import Call
 from resnet_server.transport.choice import new_server
+from resnet_server.transport.crowd import Crowd
 from resnet_server.transport.method import Method
 from resnet_server.transport.server import QueueServer
 
@@ -73,23 +73,6 @@ async def test_calls_are_answered_on_the_queues_thread() -> None:
         assert len(threads) == 1 and threading.get_ident() not in threads
 
 
-class AlwaysFull(deque[Any]):
-    """An inbox that the event loop has just emptied, each time that it was seen to be full."""
-
-    def __len__(self) -> int:
-        return transport.MOST_TOLD
-
-    def __bool__(self) -> bool:
-        return super().__len__() > 0
-
-
-async def test_a_direct_call_that_finds_the_inbox_full_while_the_loop_empties_it_is_not_the_last() -> None:
-    async with serving(Echo=echo) as (server, channel):
-        server._inbox = AlwaysFull()
-        for _ in range(3):
-            assert await method(channel, "Echo")(b"x", timeout=10) == b"x"
-
-
 async def test_a_refusal_has_its_status_and_metadata() -> None:
     def refuse(message: bytes, call: Call) -> None:
         call.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", (("grpc-retry-pushback-ms", "7"),))
@@ -145,7 +128,8 @@ async def test_a_message_whose_caller_has_left_is_not_handled() -> None:
 
     event: Any = SimpleNamespace(call=None, call_details=SimpleNamespace(deadline=2e12), invocation_metadata=())
     arrived: Any = SimpleNamespace(batch_operations=[SimpleNamespace(message=lambda: b"x")])
-    home: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    home: Any = SimpleNamespace(loop=loop, crowd=Crowd(loop))
     call = Call(event, Method(grpc.unary_unary_rpc_method_handler(handle), direct=True), home)
     call.left()
     assert not call.completed(arrived)

@@ -1,7 +1,11 @@
 """Streams, callers that leave, and the server's end: the same tests for both kinds of server, over real sockets."""
 
 import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,6 +14,9 @@ from echo import OPTIONS, echo, failure, method, serving, serving_handlers
 from resnet_server.transport import choice
 from resnet_server.transport.choice import new_server
 from resnet_server.transport.server import QueueServer
+
+CALLERS = Path(__file__).parents[2] / "support" / "closed_loops.py"
+unary = grpc.unary_unary_rpc_method_handler
 
 
 @pytest.fixture(params=["queue", "asyncio"])
@@ -132,10 +139,28 @@ async def test_stopping_waits_for_what_runs_and_takes_nothing_new(kind: str) -> 
         assert await server.wait_for_termination(0.2)  # True: the time ran out
         error = await failure(method(channel, "Wait")(b"", timeout=5, wait_for_ready=False))
         assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        if kind == "queue":
+            assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         go_on.set()
         assert await call == b"done"
         await asyncio.wait_for(asyncio.gather(*stopping), 10)
         assert not await server.wait_for_termination()
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_no_call_is_cancelled_that_comes_while_the_server_stops(attempt: int) -> None:
+    """gRPC ends CANCELLED what it has taken in and nobody has asked for; no caller repeats that."""
+    server = new_server("queue", OPTIONS).server
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Echo": unary(echo)}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    callers = await asyncio.create_subprocess_exec(sys.executable, CALLERS, str(port), "8", stdout=PIPE, stderr=PIPE)
+    assert callers.stdout is not None
+    assert await asyncio.wait_for(callers.stdout.readline(), 30) == b"calling\n"
+    await asyncio.wait_for(server.stop(20), 10)
+    ends = json.loads(await asyncio.wait_for(callers.stdout.read(), 10))
+    await callers.wait()
+    assert set(ends) <= {"OK", "UNAVAILABLE"}, ends
 
 
 async def test_stopping_cancels_what_takes_longer(kind: str) -> None:

@@ -50,7 +50,7 @@ from resnet_server.transport.api import Transport
 from resnet_server.transport.choice import new_server
 
 SERVICES = (inference.SERVICE.full_name, classifier.SERVICE.full_name)
-REFUSE_SECONDS = 0.25
+REFUSE_SECONDS, MOST_REFUSE_SECONDS = 0.25, 2.0
 LEAST_COMPRESSED = 1024  # bytes of an answer over HTTP
 
 
@@ -167,13 +167,12 @@ class Listener:
     async def close(self, seconds: float) -> None:
         """NOT_SERVING first, so that balancers look elsewhere; then refuse new calls, finish the running ones, and drain the models.
 
-        All of that within `seconds`. For a moment new calls are answered UNAVAILABLE: once gRPC stops, those on their way are
-        CANCELLED, which no client repeats.
+        All of that within `seconds`. A new call is answered UNAVAILABLE, which callers repeat elsewhere, and balancers without their help.
         """
         end = time.monotonic() + seconds
         self._registry.state = "draining"
         self._reflection.close()
-        await asyncio.sleep(min(REFUSE_SECONDS, seconds))
+        await self._refuse(min(MOST_REFUSE_SECONDS, seconds / 2))
         left = max(0.0, end - time.monotonic())
         await asyncio.gather(self._server.stop(left), *([self._http.close(left)] if self._http is not None else []))
         with contextlib.suppress(TimeoutError):
@@ -184,6 +183,13 @@ class Listener:
         await asyncio.gather(self._door.close(), self._decoders.close(), self.probes.close(max(0.0, end - time.monotonic())))
         if self._regions is not None:
             self._regions.close()
+
+    async def _refuse(self, seconds: float) -> None:
+        """Until callers have gone elsewhere: none has come for REFUSE_SECONDS; but no longer than `seconds`."""
+        end, seen = time.monotonic() + seconds, -1
+        while seen != self._registry.turned_away and (left := end - time.monotonic()) > 0:
+            seen = self._registry.turned_away
+            await asyncio.sleep(min(REFUSE_SECONDS, left))
 
     async def _drain(self) -> None:
         await asyncio.gather(*(model.batcher.drain() for model in self._registry.ready))
