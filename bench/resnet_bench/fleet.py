@@ -72,15 +72,18 @@ class Fleet:
     cost: float
 
 
-def plan_fleet(engine: Engine, engines: int, peak: float, objective: float, spare: int = 1, price: float = 0.0) -> Fleet:
+def plan_fleet(
+    engine: Engine, engines: int, peak: float, objective: float, spare: int = 1, price: float = 0.0, most_calls: float = math.inf
+) -> Fleet:
     """The smallest fleet of replicas with `engines` engines each that answers `peak` rows a second within `objective` seconds (99 %).
 
-    It keeps that with `spare` replicas gone. Raises ValueError where no number of replicas can.
+    It keeps that with `spare` replicas gone. `most_calls` is what a replica takes in a second, whatever it computes; calls have one row.
+    Raises ValueError where no number of replicas can.
     """
     within = engine.rate_within(objective)
     if within <= 0:
         raise ValueError(f"objective: {objective} s; expected {2 * engine.seconds(1):.4g} s or more, what two single rows take")
-    needed = max(1, math.ceil(peak / (within * engines)))
+    needed = max(1, math.ceil(peak / min(within * engines, most_calls)))
     rate = peak / needed / engines
     replicas = needed + spare
     return Fleet(replicas, spare, peak / replicas, rate / engine.most, engine.latency(rate), replicas * price)

@@ -1,5 +1,7 @@
 """`resnet-bench plan-fleet`: capacity on paper."""
 
+import math
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +20,18 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--peak", type=POSITIVE, multiple=True, required=True, help="Images a second at the peak; may be given several times.")
 @click.option("--objective-ms", type=POSITIVE, default=50.0, show_default=True, help="99 % of the images are answered within it.")
 @click.option("--spare", type=click.IntRange(0), default=1, show_default=True, help="Replicas that may be gone at the peak.")
+@click.option("--most-calls", type=POSITIVE, default=math.inf, help="Calls of one image a second that a replica can take in.")
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a replica, an hour.")
 def plan_fleet_command(
-    row_ms: float, batch: int, batch_ms: float, engines: int, peak: tuple[float, ...], objective_ms: float, spare: int, price: float
+    row_ms: float,
+    batch: int,
+    batch_ms: float,
+    engines: int,
+    peak: tuple[float, ...],
+    objective_ms: float,
+    spare: int,
+    most_calls: float,
+    price: float,
 ) -> None:
     """Replicas and cost for a forecast of traffic, from what one replica was measured to do."""
     table = Table(
@@ -29,7 +40,7 @@ def plan_fleet_command(
     try:
         engine = Engine.measured(row_ms * MILLISECOND, batch_ms * MILLISECOND, batch)
         for rate in peak:
-            fleet = plan_fleet(engine, engines, rate, objective_ms * MILLISECOND, spare, price)
+            fleet = plan_fleet(engine, engines, rate, objective_ms * MILLISECOND, spare, price, most_calls)
             table.add_row(
                 f"{rate:,.0f}",
                 f"{fleet.replicas:,}",

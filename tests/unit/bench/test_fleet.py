@@ -84,6 +84,14 @@ def test_spares_come_on_top_and_cost() -> None:
     assert with_two.latency == without.latency
 
 
+def test_a_replica_that_takes_in_fewer_calls_than_it_computes_needs_more_of_its_kind() -> None:
+    """A quick network: sixteen engines compute 200,000 rows a second, and the front ends before them take in 10,000 calls."""
+    computing, taking_in = (plan_fleet(QUICK, 16, 1_000_000, 0.01, spare=0, most_calls=most) for most in (1e9, 10_000))
+    assert computing.replicas < 10
+    assert taking_in.replicas == 100
+    assert taking_in.latency < computing.latency
+
+
 def test_what_cannot_be_is_said_in_one_line() -> None:
     arguments = ["--row-ms", "20", "--batch", "4", "--batch-ms", "60", "--peak", "100", "--objective-ms", "39"]
     result = CliRunner().invoke(plan_fleet_command, arguments)
