@@ -54,6 +54,7 @@ def test_the_linter_finds_nothing(name: str) -> None:
         ({"repository": {"kind": "path", "path": "models"}}, "/repository/path"),
         ({"autoscaling": {"kind": "vpa"}}, "/autoscaling/kind"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"server": {"connectionSeconds": 0}}, "/server/connectionSeconds"),
         ({"server": {"env": {"precision": "int8"}}}, "'precision' does not match"),
     ],
 )

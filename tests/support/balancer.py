@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from serving import RunningServer
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "envoy"
 PATIENCE = 30.0
@@ -26,10 +25,10 @@ class Balancer:
     admin: str
     endpoints: Path
 
-    def serve(self, servers: Sequence[RunningServer]) -> None:
-        """Give it these servers and no others."""
+    def serve(self, urls: Sequence[str]) -> None:
+        """Give it the servers at these ports of the loopback and no others."""
         document = yaml.safe_load((CONFIG / "endpoints.yaml").read_text())
-        ports = [int(server.url.rpartition(":")[2]) for server in servers]
+        ports = [int(url.rpartition(":")[2]) for url in urls]
         addresses = [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}} for port in ports]
         document["resources"][0]["endpoints"][0]["lb_endpoints"] = addresses
         fresh = self.endpoints.with_suffix(".new")
@@ -61,8 +60,8 @@ def poll(condition: Any, what: str, seconds: float = PATIENCE) -> None:
 
 
 @contextmanager
-def running_envoy(folder: Path, servers: Sequence[RunningServer]) -> Iterator[Balancer]:
-    """Envoy over `servers`, all of them healthy; killed at the end."""
+def running_envoy(folder: Path, urls: Sequence[str]) -> Iterator[Balancer]:
+    """Envoy over the servers there, all of them healthy; killed at the end."""
     config, admin, log = folder / "envoy.yaml", folder / "admin", folder / "envoy.log"
     endpoints = folder / "endpoints.yaml"
     text = (CONFIG / "envoy.yaml").read_text()
@@ -74,7 +73,7 @@ def running_envoy(folder: Path, servers: Sequence[RunningServer]) -> Iterator[Ba
         assert text.count(told) == 1
         text = text.replace(told, given)
     config.write_text(text)
-    Balancer("", "", endpoints).serve(servers)
+    Balancer("", "", endpoints).serve(urls)
     command = [
         Path(sys.executable).with_name("envoy"),
         "-c",
@@ -95,7 +94,7 @@ def running_envoy(folder: Path, servers: Sequence[RunningServer]) -> Iterator[Ba
         (listener,) = asked.ask("/listeners?format=json")["listener_statuses"]
         port = listener["local_address"]["socket_address"]["port_value"]
         balancer = Balancer(f"127.0.0.1:{port}", asked.admin, endpoints)
-        balancer.wait_for(len(servers))
+        balancer.wait_for(len(urls))
         yield balancer
     finally:
         process.kill()
