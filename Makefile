@@ -6,10 +6,12 @@ STAMP := $(VENV)/.installed
 SCALE := .venv-scale
 REPOSITORY ?= .demo/repository
 SOAK ?= reports/soak
+SHAPES ?= build/shapes
+PRICES ?= reports/shapes.json
 JOBS ?= 2
 PUBLISHED := $(REPOSITORY)/.published
 
-.PHONY: install demo test chaos endurance fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test \
+.PHONY: install demo test chaos fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test scale-prices \
 	lock figures clean
 
 install: $(STAMP)
@@ -48,10 +50,6 @@ fuzz: $(STAMP)
 chaos: $(STAMP) $(PUBLISHED)
 	RESNET_CHAOS_SECONDS=120 RESNET_CHAOS_PAUSE=2 RESNET_CHAOS_DISCONNECTS=10000 $(BIN)/python -m pytest tests/chaos -s
 	PYTHONPATH=tests/support $(BIN)/python tests/chaos/plan_in_calm.py --repository $(REPOSITORY)
-
-# Known answers for half an hour while processes are killed and stopped, versions come and go, and calls are wrong, late or cancelled.
-endurance: $(STAMP) $(PUBLISHED)
-	PYTHONPATH=tests/support $(BIN)/python tests/chaos/endurance.py --repository $(REPOSITORY) --out reports/endurance.json
 
 # Mixed traffic for half an hour, with cancels, late calls and wrong ones; the readings are in $(SOAK)/results.json after every part.
 soak: $(STAMP) $(PUBLISHED)
@@ -102,6 +100,14 @@ compose-test: $(STAMP)
 # Kubernetes, Helm, KServe, Envoy and Ray without a cluster, with tools in an environment of their own.
 scale-test: $(STAMP) $(SCALE)/.installed
 	EXPORT_PYTHON=$(BIN)/python $(SCALE)/bin/python -m pytest tests/scale
+
+# What Envoy, Ray and Serve's proxy cost, on a machine that does nothing else; adds two rounds to PRICES.
+scale-prices: $(STAMP) $(SCALE)/.installed
+	$(BIN)/resnet-export publish resnet18 --random-weights --precision fp32 --no-profile --repository $(SHAPES)
+	cp -r released/resnet_networks/repository/resnet20 $(SHAPES)
+	PYTHONPATH=tests/support $(SCALE)/bin/python tests/scale/measure_shapes.py --repository $(SHAPES) --out $(PRICES)
+	SCALE_REPOSITORY=$(CURDIR)/released/resnet_networks/repository SCALE_RESULTS=$(CURDIR)/$(PRICES) \
+		$(SCALE)/bin/python -m pytest tests/scale/test_ray.py -k outlive
 
 $(SCALE)/.installed: pyproject.toml tests/scale/requirements.txt
 	test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 import ray
 import tritonclient.grpc as triton
 import yaml
-from balancer import poll
+from balancer import poll, running_envoy
 from ray import serve
 from ray.cluster_utils import Cluster
 from ray.serve.schema import ServeDeploySchema
@@ -32,9 +33,12 @@ from resnet_ray.addresses import target
 from resnet_ray.directory import directory
 from retrying_load import IMAGES, Logits, RetryingLoad
 from tritonclient.utils import InferenceServerException
+from versions import add_version
 
 # Of Ray: sockets and files left to the garbage collector, and deprecated ways of its own.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("default")]
+
+PRECISION = "--precision fp32"  # else each server measures, and may choose another than its neighbour
 
 
 def free_port() -> int:
@@ -77,7 +81,7 @@ def expected(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Logi
     """What a server alone answers to IMAGES."""
     from serving import running_server
 
-    with running_server(repository, tmp_path_factory.mktemp("alone") / "log") as server, Client(server.url) as client:
+    with running_server(repository, tmp_path_factory.mktemp("alone") / "log", *PRECISION.split()) as server, Client(server.url) as client:
         return client.infer(IMAGES, model="resnet20")
 
 
@@ -85,6 +89,11 @@ def triton_input(images: "np.ndarray[Any, np.dtype[np.uint8]]") -> list[triton.I
     tensor = triton.InferInput("image", list(images.shape), "UINT8")
     tensor.set_data_from_numpy(images)
     return [tensor]
+
+
+def inference(row: int) -> oip.ModelInferRequest:
+    image = oip.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[1, 32, 32, 3])
+    return oip.ModelInferRequest(model_name="resnet20", inputs=[image], raw_input_contents=[IMAGES[row].tobytes()])
 
 
 def persistent(client: triton.InferenceServerClient, image: "np.ndarray[Any, np.dtype[np.uint8]]") -> tuple[int, Logits]:
@@ -100,16 +109,22 @@ def persistent(client: triton.InferenceServerClient, image: "np.ndarray[Any, np.
     raise last
 
 
-def replicas() -> dict[str, int]:
-    """Node id and process id of the living replicas; the public way needs Ray's dashboard."""
+def replicas() -> list[tuple[str, int]]:
+    """Node id and process id of each living replica; the public way needs Ray's dashboard."""
     from ray._private.state import actors
 
     living = [actor for actor in actors().values() if "ServeReplica" in actor["ActorClassName"] and actor["State"] == "ALIVE"]
-    return {actor["Address"]["NodeID"]: actor["Pid"] for actor in living}
+    return [(actor["Address"]["NodeID"], actor["Pid"]) for actor in living]
+
+
+def alive_without(gone: Any) -> int:
+    """How many replicas live elsewhere."""
+    return sum(node != gone.node_id for node, _ in replicas())
 
 
 def node_with_a_replica(nodes: list[Any]) -> Any:
-    found = [node for node in nodes if node.node_id in replicas()]
+    used = {node for node, _ in replicas()}
+    found = [node for node in nodes if node.node_id in used]
     assert len(found) == len(nodes), "replicas spread over the nodes"
     return found[0]
 
@@ -117,7 +132,7 @@ def node_with_a_replica(nodes: list[Any]) -> Any:
 def test_the_protocol_through_the_proxy_outlives_a_node(
     cluster: Cluster, nodes: list[Any], ports: tuple[int, int], repository: Path, expected: Logits
 ) -> None:
-    serve.run(proxied.application({"repository": str(repository), "replicas": "2"}), name="resnet")
+    serve.run(proxied.application({"repository": str(repository), "replicas": "2", "options": PRECISION}), name="resnet")
     client = triton.InferenceServerClient(f"127.0.0.1:{ports[0]}")
     assert client.is_server_live()
     assert client.is_model_ready("resnet20")
@@ -134,9 +149,8 @@ def test_the_protocol_through_the_proxy_outlives_a_node(
         load.wait_for_more(100, 120)
         leaving, removed = node_with_a_replica(nodes), time.monotonic()
         cluster.remove_node(leaving, allow_graceful=False)
-        load.wait_for_more(100, 120)
-        poll(lambda: running_replicas("resnet") == 2, "a replica in its place", 120)
-        print(f"proxied: two replicas again {time.monotonic() - removed:.1f} s after the node went, {sum(attempts)} calls sent again")
+        poll(lambda: alive_without(leaving) == running_replicas("resnet") == 2, "a replica in its place", 120)
+        tell("proxied", seconds=time.monotonic() - removed, answered=load.answered, sent_again=sum(attempts))
         load.wait_for_more(100, 120)
     assert not load.problems
 
@@ -150,6 +164,29 @@ def test_the_protocol_through_the_proxy_outlives_a_node(
     serve.delete("resnet")
 
 
+def tell(shape: str, **figures: float) -> None:
+    """Print how long a node was missed, and add it to the results that SCALE_RESULTS names, for `make scale-prices`."""
+    print(f"{shape}: two again {figures['seconds']:.1f} s after a node went; {figures}")
+    if path := os.environ.get("SCALE_RESULTS"):
+        found = json.loads(Path(path).read_text())
+        found.setdefault("removals", []).append({"shape": shape, **figures})
+        Path(path).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def addresses() -> list[str]:
+    found: list[str] = ray.get(directory().addresses.remote())
+    return found
+
+
+def deploy_placed(archive: str, **args: Any) -> None:
+    """The configuration that is shipped, with a repository by URL, as `serve deploy` would."""
+    config = yaml.safe_load((Path(placed.__file__).parents[1] / "placed.yaml").read_text())
+    (application,) = config["applications"]
+    application["runtime_env"] = {"working_dir": f"file://{archive}"}
+    application["args"] = {"repository": ".", "options": PRECISION, **args}
+    serve.context._get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+
 def running_replicas(name: str) -> int:
     (deployment,) = serve.status().applications[name].deployments.values()
     return int(deployment.replica_states.get("RUNNING", 0))
@@ -158,11 +195,7 @@ def running_replicas(name: str) -> int:
 def test_placed_servers_are_called_directly_and_outlive_a_node(
     cluster: Cluster, nodes: list[Any], repository: Path, expected: Logits, tmp_path: Path
 ) -> None:
-    serve.run(placed.application({"repository": str(repository), "replicas": "2"}), name="placed", route_prefix=None)
-
-    def addresses() -> list[str]:
-        found: list[str] = ray.get(directory().addresses.remote())
-        return found
+    serve.run(placed.application({"repository": str(repository), "replicas": "2", "options": PRECISION}), name="placed", route_prefix=None)
 
     poll(lambda: len(addresses()) == 2, "two addresses", 120)
     before = addresses()
@@ -179,17 +212,14 @@ def test_placed_servers_are_called_directly_and_outlive_a_node(
         stub = GRPCInferenceServiceStub(channel)
 
         def call(row: int) -> Logits:
-            image = oip.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[1, 32, 32, 3])
-            request = oip.ModelInferRequest(model_name="resnet20", inputs=[image], raw_input_contents=[IMAGES[row].tobytes()])
-            return np.frombuffer(stub.ModelInfer(request, timeout=60).raw_output_contents[0], "<f4")
+            return np.frombuffer(stub.ModelInfer(inference(row), timeout=60).raw_output_contents[0], "<f4")
 
         with RetryingLoad(call, expected, callers=4) as load:
             load.wait_for_more(100, 120)
             leaving, removed = node_with_a_replica(nodes), time.monotonic()
             cluster.remove_node(leaving, allow_graceful=False)
-            load.wait_for_more(100, 120)
             poll(lambda: len(addresses()) == 2 and addresses() != before, "a server in its place", 120)
-            print(f"placed: two servers again {time.monotonic() - removed:.1f} s after the node went")
+            tell("placed", seconds=time.monotonic() - removed, answered=load.answered)
     assert not load.problems
     (gone,) = set(before) - set(addresses())
     with socket.socket() as probe:
@@ -201,18 +231,9 @@ def test_placed_servers_are_called_directly_and_outlive_a_node(
 def test_the_shipped_configuration_with_a_repository_by_url_scales_with_the_load(
     cluster: Cluster, nodes: list[Any], repository: Path, expected: Logits, tmp_path: Path
 ) -> None:
-    """As `serve deploy` does it; any load at all is more than these thresholds allow one replica."""
+    """Any load at all is more than these thresholds allow one replica."""
     archive = shutil.make_archive(str(tmp_path / "repository-1"), "zip", repository.parent, repository.name)
-    config = yaml.safe_load((Path(placed.__file__).parents[1] / "placed.yaml").read_text())
-    (application,) = config["applications"]
-    application["runtime_env"] = {"working_dir": f"file://{archive}"}
-    application["args"] = {"repository": ".", "replicas": 1, "max_replicas": 2, "waiting_seconds": 0.01, "demand": 0.05}
-    serve.context._get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
-
-    def addresses() -> list[str]:
-        found: list[str] = ray.get(directory().addresses.remote())
-        return found
-
+    deploy_placed(archive, replicas=1, max_replicas=2, waiting_seconds=0.01, demand=0.05)
     poll(lambda: len(addresses()) == 1, "one address", 180)
     (alone,), (victim,) = addresses(), servers_of_replicas()
     with Client(alone) as client, RetryingLoad(lambda row: client.infer(IMAGES[row : row + 1], model="resnet20")[0], expected, 4) as load:
@@ -224,7 +245,39 @@ def test_the_shipped_configuration_with_a_repository_by_url_scales_with_the_load
     serve.delete("resnet-placed")
 
 
+def test_a_new_version_replaces_the_old_one_under_load(
+    cluster: Cluster, nodes: list[Any], repository: Path, expected: Logits, tmp_path: Path
+) -> None:
+    """Callers go through Envoy, whose file `resnet_ray.endpoints` keeps current while servers go and others come."""
+    shutil.copytree(repository / "resnet20", tmp_path / "repository" / "resnet20")
+    first = shutil.make_archive(str(tmp_path / "repository-1"), "zip", tmp_path, "repository")
+    add_version(tmp_path / "repository" / "resnet20", "2")
+    second = shutil.make_archive(str(tmp_path / "repository-2"), "zip", tmp_path, "repository")
+    deploy_placed(first, replicas=2, host="127.0.0.1")
+    poll(lambda: len(addresses()) == 2, "two addresses", 180)
+    versions: list[str] = []
+    with ExitStack() as stack:
+        balancer = stack.enter_context(running_envoy(tmp_path, addresses()))
+        command = [sys.executable, "-m", "resnet_ray.endpoints", str(balancer.endpoints), "--address", cluster.address]
+        keeper = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        stack.callback(keeper.kill)
+        stub = GRPCInferenceServiceStub(stack.enter_context(grpc.insecure_channel(balancer.url, options=retried("UNAVAILABLE"))))
+
+        def call(row: int) -> Logits:
+            answer = stub.ModelInfer(inference(row), timeout=60)
+            versions.append(answer.model_version)
+            return np.frombuffer(answer.raw_output_contents[0], "<f4")
+
+        with RetryingLoad(call, expected, callers=4) as load:
+            load.wait_for_more(100, 120)
+            deploy_placed(second, replicas=2, host="127.0.0.1")
+            poll(lambda: set(versions[-200:]) == {"2"} or load.problems, "answers of the new version alone", 180)
+    assert not load.problems
+    assert set(versions[:50]) == {"1"}
+    serve.delete("resnet-placed")
+
+
 def servers_of_replicas() -> list[int]:
     """Process ids of the servers that replicas started."""
-    children = [path.read_text().split() for pid in replicas().values() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    children = [path.read_text().split() for _, pid in replicas() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     return [int(pid) for pids in children for pid in pids if b"resnet_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
