@@ -11,7 +11,8 @@ PRICES ?= reports/shapes.json
 JOBS ?= 2
 PUBLISHED := $(REPOSITORY)/.published
 
-.PHONY: install demo test chaos fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository compose-test scale-test scale-prices \
+.PHONY: install demo test chaos endurance fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository compose-test \
+	scale-test scale-prices \
 	lock figures clean
 
 install: $(STAMP)
@@ -50,6 +51,10 @@ fuzz: $(STAMP)
 chaos: $(STAMP) $(PUBLISHED)
 	RESNET_CHAOS_SECONDS=120 RESNET_CHAOS_PAUSE=2 RESNET_CHAOS_DISCONNECTS=10000 $(BIN)/python -m pytest tests/chaos -s
 	PYTHONPATH=tests/support $(BIN)/python tests/chaos/plan_in_calm.py --repository $(REPOSITORY)
+
+# Known answers for half an hour while processes are killed and stopped, versions come and go, and calls are wrong, late or cancelled.
+endurance: $(STAMP) $(PUBLISHED)
+	PYTHONPATH=tests/support $(BIN)/python tests/chaos/endurance.py --repository $(REPOSITORY) --out reports/endurance.json
 
 # Mixed traffic for half an hour, with cancels, late calls and wrong ones; the readings are in $(SOAK)/results.json after every part.
 soak: $(STAMP) $(PUBLISHED)

@@ -11,11 +11,12 @@ from itertools import combinations
 
 import torch
 from resnet_models.analysis.gradients import gradient_correlation, gradient_profile
+from resnet_models.analysis.initialisation import arrivals, branch_profile
 from resnet_models.analysis.lesions import error_of
 from resnet_models.analysis.material import material
 from resnet_models.analysis.paths import mean_length, path_gradient, path_sums
 from resnet_models.analysis.responses import layer_responses
-from resnet_models.analysis.walk import bypass, plain_step, settled
+from resnet_models.analysis.walk import bypass, plain_step, settled, without_normalisation
 from resnet_models.checkpoint import load_checkpoint
 from resnet_models.network import ResNet, build
 from resnet_models.variants import find_variant
@@ -53,6 +54,29 @@ for name in ("plain20", "resnet20"):
     torch.manual_seed(1)
     line = gradient_correlation(settled(build(name), some.images), some.images[:4], steps=12, seed=1)
     print(f"{name}, fresh: correlation with the gradient one step away {line[1]:.2f}")
+
+# %% [markdown]
+# The 1 is exact where nothing follows the addition (pre-activation, arXiv 1603.05027, eq. 5). In the networks of 2015 a ReLU follows and
+# masks it. What comes from the end of the last stage by shortcuts alone, as a part of what it was there, block by block:
+
+# %%
+for name in ("resnetv2_20", "resnet20", "resnetv2_56", "resnet56"):
+    torch.manual_seed(1)
+    passed = arrivals(settled(build(name), some.images), some.images, some.labels)
+    print(f"{name}, untrained: {passed[0]:.2f} of the gradient passes {len(passed)} shortcuts")
+
+# %% [markdown]
+# ## What batch normalisation does
+# It gives every branch the same variance, while that of the skip path grows with each block. So block l changes its input by one part in
+# about l, and a deep network begins near the identity (De and Smith, arXiv 2002.10444). Without it, branches grow with the skip path.
+
+# %%
+for name in ("resnet20", "resnet56"):
+    torch.manual_seed(1)
+    network = build(name)
+    kept, bare = branch_profile(network, some.images), branch_profile(without_normalisation(network), some.images)
+    print(f"{name}, untrained: the branches have {kept.mean_share:.2f} of the variance, without normalisation {bare.mean_share:.2f};")
+    print(f"  the skip path grows {kept.skips[-1] / kept.skips[0]:.0f}-fold, without {bare.skips[-1] / bare.skips[0]:.0e}-fold")
 
 # %% [markdown]
 # ## 2^n paths

@@ -33,11 +33,12 @@ class PadShortcut(nn.Module):
 
 
 def make_shortcut(variant: Variant, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """Return the shortcut W_s of eq. (2), or None where the identity of eq. (1) fits as it is.
+    """Return the shortcut W_s of eq. (2), or None where the identity of eq. (1) is to stay.
 
-    Averaging before the projection lets it see every pixel ("ResNet-D", He T. et al. 1812.01187, Fig. 2c).
+    Option A pads and option B projects where the shape changes; option C projects in every block (section 4.1). Averaging before the
+    projection lets it see every pixel ("ResNet-D", He T. et al. 1812.01187, Fig. 2c).
     """
-    if stride == 1 and in_channels == out_channels:
+    if stride == 1 and in_channels == out_channels and variant.shortcut != "C":
         return None
     if variant.shortcut == "A":
         return PadShortcut(in_channels, out_channels, stride)
@@ -98,10 +99,15 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """y = relu(F(x) + shortcut(x)), eq. (1) and (2); subclasses define the residual function F."""
+    """y = relu(F(x) + shortcut(x)), eq. (1) and (2); subclasses define the residual function F.
+
+    `survival` is the probability that F is there in a step of training (stochastic depth, Huang et al., 1603.09382); in eval mode it
+    always is. It is divided by that probability while training, so that the network that is tested and exported is the one above.
+    """
 
     expansion: int = 1
     downsample: nn.Module | None
+    survival: float = 1.0
 
     def __init__(self, variant: Variant, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -120,9 +126,22 @@ class Block(nn.Module):
         """F(x) + x: the line that makes the network residual."""
         return fx + self.shortcut(x)
 
+    def finish(self, joined: Tensor) -> Tensor:
+        """What follows the addition."""
+        return torch.relu(joined)
+
+    @property
+    def last_scale(self) -> Tensor:
+        """The weights that end F: with zeros there, the block is its shortcut."""
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Tensor:
         """FP32 [n, in, h, w] to [n, width * expansion, h/stride, w/stride]."""
-        return torch.relu(self.join(self.residual(x), x))
+        if not self.training or self.survival == 1.0:
+            return self.finish(self.join(self.residual(x), x))
+        if torch.rand(()) >= self.survival:
+            return self.finish(self.shortcut(x))
+        return self.finish(self.join(self.residual(x) / self.survival, x))
 
 
 def make_excitation(variant: Variant, channels: int) -> nn.Module:
@@ -147,6 +166,11 @@ class BasicBlock(Block):
     def residual(self, x: Tensor) -> Tensor:
         """conv-bn-relu-conv-bn."""
         return cast(Tensor, self.se(self.bn2(self.conv2(self.aa(torch.relu(self.bn1(self.conv1(x))))))))
+
+    @property
+    def last_scale(self) -> Tensor:
+        """The gamma of the second normalisation."""
+        return self.bn2.weight
 
 
 class PlainBlock(BasicBlock):
@@ -190,6 +214,11 @@ class Bottleneck(Block):
         out = self.aa(torch.relu(self.bn2(self.conv2(out))))
         return cast(Tensor, self.se(self.bn3(self.conv3(out))))
 
+    @property
+    def last_scale(self) -> Tensor:
+        """The gamma of the third normalisation."""
+        return self.bn3.weight
+
 
 class PreActivatedBlock(Block):
     """y = F(relu(bn(x))) + shortcut(x) with nothing after the addition (He et al., 1603.05027, Fig. 4e).
@@ -211,8 +240,14 @@ class PreActivatedBlock(Block):
         """X itself, or the projection of relu(bn(x))."""
         return x if self.downsample is None else self.downsample(torch.relu(self.norm1(x)))
 
+    def finish(self, joined: Tensor) -> Tensor:
+        """Nothing follows the addition."""
+        return joined
+
     def forward(self, x: Tensor) -> Tensor:
         """FP32 [n, in, h, w] to [n, width * expansion, h/stride, w/stride]."""
+        if self.training and self.survival < 1.0:
+            return super().forward(x)
         activated = torch.relu(self.norm1(x))
         return self.convolved(activated) + (x if self.downsample is None else self.downsample(activated))
 
@@ -233,6 +268,11 @@ class PreActivatedBasic(PreActivatedBlock):
         """conv-bn-relu-conv."""
         return cast(Tensor, self.conv2(torch.relu(self.norm2(self.conv1(activated)))))
 
+    @property
+    def last_scale(self) -> Tensor:
+        """The second convolution: no normalisation follows it."""
+        return self.conv2.weight
+
 
 class PreActivatedBottleneck(PreActivatedBlock):
     """1x1, 3x3, 1x1 convolutions, each after its normalisation; the stride is on the 3x3."""
@@ -252,3 +292,8 @@ class PreActivatedBottleneck(PreActivatedBlock):
         """conv1x1-bn-relu-conv3x3-bn-relu-conv1x1."""
         out = torch.relu(self.norm2(self.conv1(activated)))
         return cast(Tensor, self.conv3(torch.relu(self.norm3(self.conv2(out)))))
+
+    @property
+    def last_scale(self) -> Tensor:
+        """The third convolution: no normalisation follows it."""
+        return self.conv3.weight

@@ -1,8 +1,10 @@
 """Model cards: what a checkpoint says of itself, as Markdown for people."""
 
+import hashlib
 from pathlib import Path
 
 from resnet_models.checkpoint import Checkpoint, CheckpointInfo
+from resnet_models.evaluation import EvaluationSet
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.network import count_multiply_adds, count_parameters
 from resnet_models.run_files import is_finished, planned_epochs
@@ -15,9 +17,13 @@ PAPER_WIDTHS = {(16, 32, 64): "He et al., arXiv 1512.03385, section 4.2", (64, 1
 UNRECORDED = "not recorded"
 
 
-def model_card(checkpoint: Checkpoint, path: Path) -> str:
-    """Markdown that names accuracy, data, recipe, seed, arithmetic, the command that reproduces it, and the curve."""
+def model_card(checkpoint: Checkpoint, path: Path, train: EvaluationSet | None = None) -> str:
+    """Markdown that names accuracy, data, recipe, seed, arithmetic, the command that reproduces it, and the curve.
+
+    `train` has the training error of files whose training recorded none.
+    """
     info, network = checkpoint.info, checkpoint.network
+    found = training_error(info, path, train)
     paper = PAPER_ERROR.get(info.variant)
     accuracy = "not measured" if info.accuracy is None else f"{info.accuracy:.2f} % top-1 on {info.accuracy_images}"
     variant, norm = network.variant, info.normalisation
@@ -31,7 +37,7 @@ def model_card(checkpoint: Checkpoint, path: Path) -> str:
         "Classes": ", ".join(info.labels) if len(info.labels) <= 20 else f"{len(info.labels):,}",
         "Accuracy": accuracy,
         "The paper's": "none" if paper is None else f"{100 - paper:.2f} % (10,000 images, its own recipe of 164 epochs)",
-        "Training error": training_error(info),
+        "Training error": UNRECORDED if found is None else f"{found[0]:.2f} % on {found[1]}, un-augmented, in eval mode",
         "Recipe": f"{describe_recipe(info)}, seed {info.seed}",
         "Arithmetic": arithmetic(info),
         "Reproduce": f"`{command} --data DIR`",
@@ -66,11 +72,20 @@ def describe_recipe(info: CheckpointInfo) -> str:
     return f"{info.recipe}, {length}"
 
 
-def training_error(info: CheckpointInfo) -> str:
-    """The final network's error on what it was trained on."""
-    if info.training is None or info.training.train_error is None:
-        return UNRECORDED
-    return f"{info.training.train_error:.2f} % on the un-augmented training images, in eval mode"
+def training_error(info: CheckpointInfo, path: Path, train: EvaluationSet | None = None) -> tuple[float, str] | None:
+    """The final network's error in percent on what it was trained on, un-augmented, in eval mode, and on how much of that."""
+    if info.training is not None and info.training.train_error is not None:
+        return info.training.train_error, "the training images"
+    found = train.of_file(hashlib.sha256(path.read_bytes()).hexdigest()) if train else None
+    if found is None:
+        return None
+    return found.error, "the training images" if found.images == trained_on(info) else f"the first {found.images:,} training images"
+
+
+def trained_on(info: CheckpointInfo) -> int | None:
+    """The number of training images, from the phrase that names them."""
+    rows = info.source.partition(" on ")[2].partition(" ")[0].replace(",", "")
+    return int(rows) if rows.isdigit() else None
 
 
 def arithmetic(info: CheckpointInfo) -> str:

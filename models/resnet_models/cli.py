@@ -2,7 +2,7 @@
 
 import click
 
-from resnet_models.commands.analysis import analyze, card, claims, landscape
+from resnet_models.commands.analysis import analyze, card, claims, hurt, initialisation, landscape
 from resnet_models.commands.evaluation import evaluate
 from resnet_models.commands.experiments import degradation, seeds
 from resnet_models.commands.fit import fit
@@ -14,5 +14,5 @@ def main() -> None:
     """Train the residual networks of He et al., compare them, and measure why they train."""
 
 
-for command in (fit, seeds, degradation, evaluate, analyze, landscape, claims, card):
+for command in (fit, seeds, degradation, evaluate, analyze, initialisation, hurt, landscape, claims, card):
     main.add_command(command)

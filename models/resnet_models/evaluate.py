@@ -9,6 +9,11 @@ from resnet_models.network import ResNet
 from resnet_models.normalisation import Normalisation
 
 
+def mirrored_mean(network: nn.Module, x: Tensor, logits: Tensor, normalisation: Normalisation) -> Tensor:
+    """The mean FP32 [n, classes] of each image's logits and those of its mirror image (test-time flip)."""
+    return (logits + predict(network, x.flip(-1), normalisation)) / 2
+
+
 def predict(network: nn.Module, x: Tensor, normalisation: Normalisation, batch: int = 250) -> Tensor:
     """Logits FP32 [n, classes] of UINT8 [n, channels, h, w], in eval mode and fp32."""
     device = next(network.parameters(), x).device

@@ -4,13 +4,12 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from torch import Tensor
 
 from resnet_models.dialects import Body, State
 from resnet_models.errors import CheckpointError
-from resnet_models.variants import VARIANTS, Variant, named
+from resnet_models.variants import VARIANTS, Shortcut, Variant, named
 
 HEAD_NAMES = ("fc", "classifier", "head", "linear", "last_linear")
 CIFAR_SIZE, IMAGENET_SIZE = 32, 224
@@ -117,7 +116,13 @@ def _averages(tensors: State) -> bool:
     return any(re.search(r"\.downsample\.1\.weight$", key) and value.ndim == 4 for key, value in tensors.items())
 
 
-def _shortcut(tensors: State) -> Literal["A", "B"]:
+def _shortcut(tensors: State) -> Shortcut:
+    """C where blocks that keep the shape project, too."""
+    if any(re.match(r"layer\d+\.[1-9]\d*\.downsample\.", key) for key in tensors):
+        return "C"
+    first = tensors.get("layer1.0.downsample.0.weight")
+    if first is not None and first.ndim == 4 and first.shape[0] == first.shape[1]:
+        return "C"
     return "B" if any(".downsample." in key for key in tensors) else "A"
 
 

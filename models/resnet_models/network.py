@@ -60,19 +60,31 @@ class ResNet(nn.Module):
         """The convolution that takes the image."""
         return next(module for module in self.conv1.modules() if isinstance(module, nn.Conv2d))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Feature maps before pooling: FP32 [n, c, h, w] to [n, channels, h', w']."""
+    def enter(self, x: Tensor) -> Tensor:
+        """The stem: FP32 [n, c, h, w] to what the first block takes."""
         x = self.conv1(x)
         if not self.variant.preactivation:
             x = torch.relu(self.bn1(x))
-        x = self.maxpool(x)
+        return self.maxpool(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+    def activate_last(self, x: Tensor) -> Tensor:
+        """What the last block gives to feature maps: pre-activated blocks leave a normalisation and a ReLU to do."""
+        return torch.relu(self.norm(x)) if self.variant.preactivation else x
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Feature maps to logits FP32 [n, classes]."""
+        return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(features, 1), 1))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+    def features(self, x: Tensor) -> Tensor:
+        """Feature maps before pooling: FP32 [n, c, h, w] to [n, channels, h', w']."""
+        x = self.enter(x)
         for stage in self.stages():
             x = stage(x)
-        return torch.relu(self.norm(x)) if self.variant.preactivation else x
+        return self.activate_last(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """FP32 [n, channels, h, w] to logits FP32 [n, classes]."""
-        return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(self.features(x), 1), 1))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+        return self.classify(self.features(x))
 
 
 def make_stem(variant: Variant) -> nn.Module:

@@ -23,7 +23,9 @@ class Changes:
 
     `label_smoothing` after Szegedy et al. (arXiv 1512.00567, section 7); `ema`: decay a step of the averaged weights that are
     evaluated and saved; `whiten`: the first convolution starts as the whitening of its patches (Coates and Ng 2011);
-    `schedule`: one-cycle, cosine or steps; `peak`: greatest learning rate; `batch`: images a step.
+    `schedule`: one-cycle, cosine or steps; `peak`: greatest learning rate; `batch`: images a step; `zero_gamma`: every residual branch
+    starts at zero (Goyal et al., arXiv 1706.02677, section 5.1); `stochastic_depth`: the probability that the last block is dropped in
+    a step, less for earlier ones (Huang et al., arXiv 1603.09382).
     """
 
     label_smoothing: float | None = None
@@ -32,14 +34,16 @@ class Changes:
     schedule: str | None = None
     peak: float | None = None
     batch: int | None = None
+    zero_gamma: bool | None = None
+    stochastic_depth: float | None = None
 
     def options(self) -> list[str]:
         """As words of the command line."""
         words = []
-        for name in ("label_smoothing", "ema", "schedule", "peak", "batch"):
+        for name in ("label_smoothing", "ema", "schedule", "peak", "batch", "stochastic_depth"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
-        return [*words, "--whiten"] if self.whiten else words
+        return words + ["--whiten"] * bool(self.whiten) + ["--zero-gamma"] * bool(self.zero_gamma)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Recipe:
     rate: Callable[[int, int], float]
     ema: float = 0.0
     whiten: bool = False
+    zero_gamma: bool = False
+    stochastic_depth: float = 0.0
     changes: Changes = Changes()
 
     @property
@@ -129,5 +135,7 @@ def changed(recipe: Recipe, schedule: Callable[[int, int, float], float], peak: 
         ema=recipe.ema if changes.ema is None else changes.ema,
         whiten=bool(changes.whiten),
         batch=changes.batch or recipe.batch,
+        zero_gamma=bool(changes.zero_gamma),
+        stochastic_depth=changes.stochastic_depth or 0.0,
         changes=changes,
     )

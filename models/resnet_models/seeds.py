@@ -5,8 +5,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from resnet_models.checkpoint import CheckpointInfo
+from resnet_models.errors import DataError
 from resnet_models.files import write_text_atomically
 from resnet_models.statistics import Interval, mean_interval
 
@@ -48,3 +50,18 @@ def write_summary(rows: Sequence[SeedSummary], path: Path) -> None:
         for name in ("test_error", "train_error"):
             row[name] = {key: value if math.isfinite(value) else None for key, value in row[name].items()}
     write_text_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_summary(path: Path) -> list[SeedSummary]:
+    """Read what `write_summary` wrote; raise DataError for anything else."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [_told(row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"seeds: {path} cannot be read: {error!r}") from None
+
+
+def _told(row: dict[str, Any]) -> SeedSummary:
+    test, train = tuple(row["test_errors"]), tuple(row["train_errors"])
+    intervals = mean_interval(test), mean_interval(train)
+    return SeedSummary(row["variant"], row["recipe"], row["epochs"], tuple(row["seeds"]), test, train, *intervals)

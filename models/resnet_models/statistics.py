@@ -37,6 +37,15 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def mean_difference(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Mean of `first` less that of `second`, with Welch's interval (1947); of fewer than two draws each it is unbounded."""
+    difference = float(np.mean(first) - np.mean(second))
+    if min(len(first), len(second)) < 2:
+        return Interval(difference, -np.inf, np.inf)
+    found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
+    return Interval(difference, float(found.low), float(found.high))
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two networks on the same images: images that only the first, only the second got wrong; difference in points; exact p."""

@@ -3,7 +3,7 @@
 import math
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from resnet_models.branches import prepare_branches
 from resnet_models.checkpoint import CheckpointInfo, Epoch, load_state, save_checkpoint
 from resnet_models.data import Dataset
 from resnet_models.errors import CheckpointError, DataError, DivergedError
@@ -46,6 +47,7 @@ class Trainer:
             raise DataError(f"data: {len(data.train)} training images are fewer than one batch of {plan.recipe.batch}")
         torch.manual_seed(plan.seed)
         self.network = ResNet(plan.variant, len(data.labels))
+        prepare_branches(self.network, plan.recipe)
         if plan.recipe.whiten:
             whiten(self.network.conv1, next(data.train.evaluation_batches(plan.normalisation))[0])
         self.network.to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format with a device
@@ -143,35 +145,38 @@ class Trainer:
 
     def _epoch(self, epoch: int, on_step: Callable[[StepReport], None]) -> tuple[float, float]:
         """Train one epoch; return mean loss and training error in percent, on the augmented images as seen."""
-        generator = torch.Generator().manual_seed(self.plan.seed * 100_003 + epoch)
-        batch = self.plan.recipe.batch
+        seed, batch = self.plan.seed * 100_003 + epoch, self.plan.recipe.batch
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # of the blocks that stochastic depth drops
         order = torch.randperm(len(self.data.train), generator=generator)[: self.steps * batch].view(self.steps, batch)
         self.network.train()
         total_loss, wrong = 0.0, 0
         batches = self.data.train.training_batches(order, generator, self.plan.normalisation, self.plan.device)
-        for step, (x, y) in enumerate(batches):
-            loss, misses = self._step(epoch * self.steps + step, x, y)
-            total_loss, wrong = total_loss + loss, wrong + misses
-            seen = step + 1
+        pending: list[tuple[Tensor, Tensor]] = []
+        for seen, (x, y) in enumerate(batches, start=1):
+            pending.append(self._step(epoch * self.steps + seen - 1, x, y))
+            if self.plan.device.type == "cuda" and seen < self.steps:
+                continue  # reading a figure waits for the device: once an epoch
+            for loss, misses in _read(pending, epoch * self.steps + seen - len(pending), self.steps):
+                total_loss, wrong = total_loss + loss, wrong + misses
+            pending.clear()
             on_step(StepReport(epoch, seen, self.steps, total_loss / seen, 100 * wrong / (seen * batch)))
         return total_loss / self.steps, 100 * wrong / (self.steps * batch)
 
-    def _step(self, index: int, x: Tensor, y: Tensor) -> tuple[float, int]:
+    def _step(self, index: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; loss and wrong answers, still on the device."""
         plan = self.plan
         for group in self.optimiser.param_groups:
             group["lr"] = plan.recipe.rate(index, self.steps * plan.epochs)
         with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
             logits = self._forward(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=plan.recipe.label_smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise DivergedError(f"loss: {value} at step {index} (epoch {index // self.steps + 1}); the last good checkpoint is kept")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        return value, int((logits.argmax(1) != y).sum())
+        return loss.detach(), (logits.argmax(1) != y).sum()
 
     def _save_state(self) -> None:
         state = {
@@ -189,6 +194,15 @@ class Trainer:
         save_checkpoint(self.plan.out, self.result, self.info())
         if len(self.curve) == self.plan.epochs:
             self.plan.state_path.unlink(missing_ok=True)
+
+
+def _read(pending: Sequence[tuple[Tensor, Tensor]], first: int, steps: int) -> list[tuple[float, int]]:
+    """Loss and wrong answers of steps `first`, `first` + 1 ...; raise DivergedError where a loss is not finite."""
+    losses = torch.stack([loss for loss, _ in pending]).tolist()
+    for index, loss in enumerate(losses, start=first):
+        if not math.isfinite(loss):
+            raise DivergedError(f"loss: {loss} at step {index} (epoch {index // steps + 1}); the last good checkpoint is kept")
+    return list(zip(losses, torch.stack([misses for _, misses in pending]).tolist(), strict=True))
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel | None:

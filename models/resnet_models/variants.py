@@ -13,6 +13,7 @@ from resnet_models.errors import UnknownVariantError
 
 BlockKind = Literal["basic", "bottleneck", "plain"]
 StemKind = Literal["imagenet", "cifar", "deep"]
+Shortcut = Literal["A", "B", "C"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Variant:
     block: BlockKind
     stages: tuple[int, ...]
     widths: tuple[int, ...]
-    shortcut: Literal["A", "B"]
+    shortcut: Shortcut
     stem: StemKind
     input_size: int
     classes: int
@@ -71,7 +72,7 @@ ANTIALIAS_NAMES = {"average": "aa", "blur": "blur", "": ""}
 
 
 def _imagenet(name: str, depth: int, block: BlockKind, stages: tuple[int, ...], **more: Any) -> Variant:
-    option: Literal["A", "B"] = "A" if block == "plain" else "B"  # a plain network has no projection to train
+    option: Shortcut = "A" if block == "plain" else "B"  # a plain network has no projection to train
     return Variant(name, depth, block, stages, IMAGENET_WIDTHS, option, "imagenet", 224, 1000, **more)
 
 
@@ -89,6 +90,8 @@ def _cifar(name: str, depth: int, block: BlockKind) -> Variant:
 
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+OPTION_DEPTHS = (8, *CIFAR_DEPTHS)
+"""Depths at which the shortcuts B and C and pre-activation can be compared with option A."""
 
 _PAPER = (
     _imagenet("resnet18", 18, "basic", (2, 2, 2, 2)),
@@ -110,9 +113,12 @@ _ROWS = (
     *_PAPER,
     _imagenet("plain18", 18, "plain", (2, 2, 2, 2)),
     _imagenet("plain34", 34, "plain", (3, 4, 6, 3)),
-    *(_cifar(f"resnet{depth}", depth, "basic") for depth in (*CIFAR_DEPTHS, 1202)),
+    *(_cifar(f"resnet{depth}", depth, "basic") for depth in (8, *CIFAR_DEPTHS, 1202)),
     *(_cifar(f"plain{depth}", depth, "plain") for depth in CIFAR_DEPTHS),
     Variant("smallresnet", 14, "basic", (2, 2, 2), (32, 64, 128), "B", "cifar", 32, 10),
+    *(replace(_cifar(f"resnet{depth}_b", depth, "basic"), shortcut="B") for depth in OPTION_DEPTHS),
+    *(replace(_cifar(f"resnet{depth}_c", depth, "basic"), shortcut="C") for depth in OPTION_DEPTHS),
+    *(replace(_cifar(f"resnetv2_{depth}", depth, "basic"), preactivation=True) for depth in OPTION_DEPTHS),
     *_TIMM,
     *(_deep(row, letter) for row in _STANDARD for letter in STEMS),
     *(

@@ -14,11 +14,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from chaos import CALLERS, RECONNECT, TOLERANCE, Callers, Known, Recorder, Trouble, descriptors, vanish
+from chaos import CALLERS, RECONNECT, TOLERANCE, Callers, Known, Recorder, Trouble, descriptors, known, vanish
 from processes import SHARED, descendants, left_behind, wait_for_end
-from resnet_client import AsyncClient, messages
+from resnet_client import messages
 from resnet_client.messages import Asked, infer_request
-from resnet_models.sample import load_sample
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer, running_server
 
@@ -51,12 +50,6 @@ async def settled(server: RunningServer) -> float:
     return time.monotonic() - began
 
 
-async def known(server: RunningServer) -> Known:
-    images = load_sample().images[:128]
-    async with AsyncClient(server.url) as client:
-        return Known(images, np.asarray(await client.infer(images)))
-
-
 async def all_answered(server: RunningServer, expected: Known) -> None:
     """CALLERS calls at once, on new connections, without a second try."""
     async with grpc.aio.insecure_channel(server.url, RECONNECT) as channel:
@@ -72,7 +65,7 @@ async def test_whatever_dies_every_call_is_answered_rightly_or_refused(front_end
     shared_before = shared_memory()
     arguments = ("--frontends", front_ends, "--engines", str(ENGINES), "--threads", "1")
     with running_server(repository, tmp_path / "log", *arguments) as server:
-        callers = Callers(server.url, await known(server), SEED)
+        callers = Callers(server.url, await known(server.url), SEED)
         trouble = Trouble(server, random.Random(SEED))
         running = asyncio.ensure_future(callers.run())
         await trouble.make(callers, SECONDS, PAUSE)
@@ -80,7 +73,7 @@ async def test_whatever_dies_every_call_is_answered_rightly_or_refused(front_end
         callers.stop()
         await running
         await settled(server)
-        await all_answered(server, await known(server))
+        await all_answered(server, await known(server.url))
         everyone = descendants(server.process.pid)
         assert server.terminate() == 0
         for pid in everyone:
@@ -115,7 +108,7 @@ async def settled_under_load(server: RunningServer) -> float:
 @pytest.mark.parametrize("transport", ["queue", "asyncio"])
 async def test_callers_that_vanish_leave_nothing_and_cost_nobody(transport: str, repository: Path, tmp_path: Path) -> None:
     with running_server(repository, tmp_path / "log", "--transport", transport, "--engines", str(ENGINES), "--threads", "1") as server:
-        expected = await known(server)
+        expected = await known(server.url)
         said = await Recorder().record(server.url, infer_request(expected.images[:8], Asked()))
         await all_answered(server, expected)
         await settled(server)
@@ -145,14 +138,14 @@ async def closed_down_to(server: RunningServer, before: int) -> None:
 
 
 async def test_a_stopped_engine_is_replaced_and_the_other_serves_on(repository: Path, tmp_path: Path) -> None:
-    """SIGSTOP in the middle of batches: their calls are UNAVAILABLE, every other call is answered, and the metric says which it was."""
+    """SIGSTOP in the middle of batches: their calls are UNAVAILABLE, every other call is answered, and the metric counts it."""
     with running_server(repository, tmp_path / "log", "--engines", str(ENGINES), "--threads", "1") as server:
-        expected = await known(server)
+        expected = await known(server.url)
         callers = Callers(server.url, expected, SEED)
         running = asyncio.ensure_future(callers.run())
         trouble = Trouble(server, random.Random(SEED))
         await trouble.stop_an_engine(callers)
-        while await asyncio.to_thread(total, server, "resnet_engine_hung_total") < 1:
+        while await asyncio.to_thread(total, server, "resnet_engine_restarts_total") < 1:
             pass
         await settled_under_load(server)
         callers.stop()
@@ -165,7 +158,7 @@ async def test_a_stopped_engine_is_replaced_and_the_other_serves_on(repository: 
 
 async def test_a_wrong_answer_is_seen(server: RunningServer) -> None:
     """The judge itself, told other logits than the server gives."""
-    expected = await known(server)
+    expected = await known(server.url)
     callers = Callers(server.url, Known(expected.images, expected.logits[::-1]), SEED)
     running = asyncio.ensure_future(callers.run())
     await callers.answered.wait()

@@ -79,12 +79,14 @@ def test_overload_is_sent_beyond_the_capacity_and_refused_in_time(repository: Pa
     server = ["--server-options", "--engines 1 --threads 1"]
     result = run("--repository", str(repository), "--model", "resnet20", *options, *server, "--allow-disturbed", "--out", str(tmp_path))
     assert result.returncode == 0, result.stderr
-    full, flood = json.loads((tmp_path / "results.json").read_text())["samples"][-2:]
-    assert (full["kind"], flood["kind"]) == ("capacity", "overload")
-    assert flood["rate"] == pytest.approx(3 * full["answered"] / full["seconds"])
+    full, without, flood = json.loads((tmp_path / "results.json").read_text())["samples"][-3:]
+    assert (full["kind"], without["kind"], flood["kind"]) == ("capacity", "flood", "overload")
+    assert flood["rate"] == without["rate"] == pytest.approx(3 * full["answered"] / full["seconds"])
+    assert flood["seed"] == without["seed"]
     assert flood["calls"] > flood["answered"] > 0
     assert set(flood["outcomes"]) > {"OK"}
     assert "goodput / capacity" in result.stdout
+    assert "goodput / answers to the same flood without deadlines" in result.stdout
 
 
 def test_a_soak_saves_every_reading(repository: Path, tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from fuzzing import CLASSIFIER, INFERENCE
 from numpy.typing import NDArray
 from PIL import Image
 from processes import children, engines_of, front_ends_of
-from resnet_client import messages
+from resnet_client import AsyncClient, messages
 from resnet_client.messages import Asked, infer_request
+from resnet_models.sample import load_sample
 from resnet_proto import classifier_pb2
 from resnet_proto import open_inference_pb2 as pb
 from serving import RunningServer
@@ -53,6 +54,13 @@ class Known:
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.logits)
+
+
+async def known(url: str) -> Known:
+    """What a calm server says to the sample."""
+    images = load_sample().images[:128]
+    async with AsyncClient(url) as client:
+        return Known(images, np.asarray(await client.infer(images)))
 
 
 class Callers:

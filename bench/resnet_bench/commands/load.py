@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -118,7 +118,7 @@ def load(
     recorder = Recorder(allow_disturbed=settings.allow_disturbed)
     with Bar() as bar, subject_at(target, repository, wanted, precision, server_options, inputs) as subject:
         recorder.say = bar.step
-        bar.expect(PARTS if soak else repeats * (2 if overload else seeds))
+        bar.expect(PARTS if soak else repeats * (1 + 2 * seeds if overload else seeds))
 
         def report(complete: bool = True) -> Report:
             facts, problems = (subject.facts,), (*recorder.problems, *(problems_of(recorder.samples) if soak else ()))
@@ -195,9 +195,10 @@ def measure(what: What, subject: Subject, generators: Generators, recorder: Reco
 
 
 def overload(what: What, subject: Subject, generators: Generators, recorder: Recorder, repeat: int) -> None:
-    """The capacity by a closed loop, then several times as many calls, both from the same generator.
+    """The capacity by a closed loop, then several times as many calls, without deadlines and with them, all from the same generator.
 
-    The deadline travels as request parameter: gRPC's own would end the call here, and the client would not see late answers.
+    What is answered of so many calls without deadlines is what the machine can do beside a generator that sends, and a server that
+    refuses, that much. The deadline travels as request parameter: gRPC's own would end the call here, and late answers would not be seen.
     """
     deadline = what.load.deadline or what.load.slo
     plain = replace(what.load, arrivals="closed", rate=0.0, deadline=None)
@@ -207,6 +208,7 @@ def overload(what: What, subject: Subject, generators: Generators, recorder: Rec
     rate = (what.overload or 1.0) * full.answered / full.seconds
     for seed in seeds_of(repeat, what.settings.seeds):
         flood = replace(plain, arrivals="poisson", rate=rate, concurrency=0, slo=deadline, seed=seed)
+        recorder.run(generators, subject, flood, "flood", repeat)
         recorder.run(generators, subject, flood, "overload", repeat, subject.requests(what.load.rows, deadline))
 
 
@@ -272,15 +274,21 @@ def lines(report: Report) -> list[tuple[str, str]]:
 
 
 def overload_lines(report: Report) -> list[str]:
-    """Goodput over capacity, and how late the answers were that came; for those repeats that have both."""
-    pairs = [
-        (full, flood)
-        for full in report.samples
-        for flood in report.samples
-        if (full.kind, flood.kind, full.repeat) == ("capacity", "overload", flood.repeat) and not full.void and not flood.void
-    ]
-    if not pairs:
+    """Goodput over capacity and over what is answered of the same flood without deadlines, and how late the answers were that came."""
+    floods = [sample for sample in report.samples if sample.kind == "overload" and not sample.void]
+    if not floods:
         return []
-    share = Summary.of(flood.in_time / flood.seconds / (full.answered / full.seconds) for full, flood in pairs)
-    late = Summary.of(flood.latency_ms["p99"] - 1e3 * flood.slo if "p99" in flood.latency_ms else None for _, flood in pairs)
-    return [f"goodput / capacity {shown(share, 2)}", f"p99 after the deadline, ms {shown(late, 1)}"]
+    late = Summary.of(flood.latency_ms["p99"] - 1e3 * flood.slo if "p99" in flood.latency_ms else None for flood in floods)
+    shares = {"capacity": "goodput / capacity", "flood": "goodput / answers to the same flood without deadlines"}
+    lines = [f"{text} {shown(Summary.of(found), 2)}" for kind, text in shares.items() if (found := shares_of(report.samples, floods, kind))]
+    return [*lines, f"p99 after the deadline, ms {shown(late, 1)}"]
+
+
+def shares_of(samples: Sequence[Sample], floods: Sequence[Sample], kind: str) -> list[float]:
+    """Answers in time a second, over answers a second of the runs of a kind; for those repeats and seeds that have both."""
+    return [
+        flood.in_time / flood.seconds / (base.answered / base.seconds)
+        for flood in floods
+        for base in samples
+        if base.kind == kind and base.repeat == flood.repeat and base.seed in (flood.seed, 0) and base.answered and not base.void
+    ]

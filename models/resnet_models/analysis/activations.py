@@ -26,7 +26,7 @@ def look(network: ResNet, image: Tensor, channels: int = 6) -> Seen:
     the last feature maps, enlarged to the image.
     """
     with torch.inference_mode():
-        x = network.eval().maxpool(torch.relu(network.bn1(network.conv1(image))))
+        x = network.eval().enter(image)
         stages = []
         for stage in network.stages():
             x = stage(x)

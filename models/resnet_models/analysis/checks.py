@@ -20,12 +20,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, where it is made, what the source reports, and its parts."""
+    """A claim, where it is made, what the source reports, its parts, and the network that it is about, where it is about one."""
 
     title: str
     source: str
     reported: str
     checks: tuple[Check, ...]
+    about: str = ""
 
     @property
     def overall(self) -> Overall:

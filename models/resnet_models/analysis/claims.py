@@ -9,6 +9,7 @@ from statistics import mean, median
 from resnet_models.analysis.checks import Check, Claim, decided, judge
 from resnet_models.analysis.gradients import GradientProfile
 from resnet_models.analysis.landscape import Landscape
+from resnet_models.analysis.lesions import Lesions
 from resnet_models.analysis.paths import mean_length
 from resnet_models.analysis.study import SHALLOW, Study
 from resnet_models.statistics import Interval, mean_interval, trend
@@ -140,19 +141,27 @@ def shortest_share(study: Study) -> tuple[list[int], float]:
     return sorted(most), sum(comb(count, length) for length in most) / 2**count
 
 
-def lesion_claim(study: Study) -> Claim:
+def lesion_claims(study: Study) -> list[Claim]:
+    """Of the study's network, and of every other one that was hurt: each beside its plain twin."""
+    others = [name for name in study.lesions if name.startswith("resnet") and name != study.name]
+    return [lesion_claim(study.lesions, name, study.images) for name in (study.name, *others)]
+
+
+def lesion_claim(lesions: dict[str, Lesions], name: str, images: int) -> Claim:
     """Deleting, deleting several, reordering: each part on its own."""
-    ours, twin = study.lesions[study.name], study.lesions.get(study.twin)
+    twin_name = name.replace("resnet", "plain")
+    ours, twin = lesions[name], lesions.get(twin_name)
     rise = median(ours.inside) - ours.whole
     worst, least = max(ours.inside), min(ours.at_transitions)
     tau_deleted, p_deleted = trend(*_flat(ours.deleted))
     tau_order, p_order = trend([tau for tau, _ in ours.reordered], [error for _, error in ours.reordered])
     twin_rise = None if twin is None else median(twin.single) - twin.whole
+    draws = len(ours.deleted[0][1])
     checks = [
         Check(
             "deleting one block inside a stage barely matters",
             f"median error {median(ours.inside):.1f} % after, {ours.whole:.1f} % before: {rise:+.1f} points"
-            + ("" if twin_rise is None else f"; {study.twin} {twin_rise:+.1f} points"),
+            + ("" if twin_rise is None else f"; {twin_name} {twin_rise:+.1f} points"),
             "a tenth of the twin's rise at most",
             "not decided" if twin_rise is None else decided(rise <= twin_rise / 10),
         ),
@@ -164,7 +173,7 @@ def lesion_claim(study: Study) -> Claim:
         ),
         Check(
             "the error rises with the number deleted",
-            f"{_series(ours.deleted)}; Kendall's tau {tau_deleted:.2f}, p = {p_deleted:.1g}",
+            f"{_series(ours.deleted)} ({draws} draws each); Kendall's tau {tau_deleted:.2f}, p = {p_deleted:.1g}",
             f"tau above 0, p < {SURE}",
             decided(tau_deleted > 0 and p_deleted < SURE),
         ),
@@ -177,12 +186,13 @@ def lesion_claim(study: Study) -> Claim:
     ]
     if twin is not None:
         text = f"median {median(twin.single):.1f} % (guessing: {CHANCE:.0f} %)"
-        checks.append(Check(f"deleting one block of {study.twin} is fatal", text, "80 % or more", decided(median(twin.single) >= 80)))
+        checks.append(Check(f"deleting one block of {twin_name} is fatal", text, "80 % or more", decided(median(twin.single) >= 80)))
     return Claim(
-        "Lesions",
+        f"Lesions of {name}, {images:,} images",
         "Veit et al., arXiv 1605.06431, sections 4.1 to 4.3",
         "no noticeable effect but at the transitions; error rises smoothly with blocks deleted and with reordering; VGG drops to chance",
         tuple(checks),
+        name,
     )
 
 
@@ -214,21 +224,31 @@ def response_claim(study: Study) -> Claim:
     )
 
 
-def landscape_claim(name: str, ours: Landscape, twin_name: str, twin: Landscape) -> Claim:
-    """The residual network's loss surface is smoother and wider."""
-    rough = f"{100 * ours.roughness():.0f} % of {name}'s plane, {100 * twin.roughness():.0f} % of {twin_name}'s; one plane, no interval"
-    wide = f"{100 * ours.basin():.0f} % of {name}'s plane, {100 * twin.basin():.0f} % of {twin_name}'s; one plane, no interval"
+def landscape_claim(name: str, twin_name: str, planes: Sequence[dict[str, Landscape]]) -> Claim:
+    """The residual network's loss surface is smoother and wider; over planes, each with both networks."""
+    rough = [(plane[name].roughness(), plane[twin_name].roughness()) for plane in planes]
+    wide = [(plane[name].basin(), plane[twin_name].basin()) for plane in planes]
     return Claim(
         "Loss landscape",
         "Li et al., arXiv 1712.09913, section 5",
         "without shortcuts, deep networks' surfaces become chaotic; with them a wide convex region stays",
         (
-            Check("less of the plane is non-convex with shortcuts", rough, "less", decided(ours.roughness() < twin.roughness())),
-            Check("more of the plane has a loss below 2 nats with shortcuts", wide, "more", decided(ours.basin() > twin.basin())),
+            _over_planes("less of the plane is non-convex with shortcuts", name, twin_name, rough, above=False),
+            _over_planes("more of the plane has a loss below 2 nats with shortcuts", name, twin_name, wide, above=True),
         ),
     )
 
 
+def _over_planes(part: str, name: str, twin_name: str, shares: Sequence[tuple[float, float]], *, above: bool) -> Check:
+    ours, twins = (", ".join(f"{100 * share:.0f}" for share in column) for column in zip(*shares, strict=True))
+    difference = mean_interval([100 * (one - other) for one, other in shares])
+    text = f"{ours} % of {name}'s plane, {twins} % of {twin_name}'s"
+    if len(shares) < 2:
+        return Check(part, f"{text}; one plane, no interval", "more" if above else "less", decided((difference.value > 0) == above))
+    verdict = judge(difference.low, difference.high, 0, above=above)
+    return Check(part, f"{text}: {difference} points over {len(shares)} planes", "more" if above else "less", verdict)
+
+
 def study_claims(study: Study) -> list[Claim]:
     """Every claim that a study has measurements for."""
-    return [gradient_claim(study), correlation_claim(study), path_claim(study), lesion_claim(study), response_claim(study)]
+    return [gradient_claim(study), correlation_claim(study), path_claim(study), *lesion_claims(study), response_claim(study)]

@@ -9,7 +9,7 @@ from resnet_models.errors import DataError
 from resnet_models.evaluation import EvaluationSet
 from resnet_models.statistics import compare_paired
 
-ONE_SEED = "McNemar's test on the same images: it is about these networks, of one seed each, not about other seeds"
+THESE = "Differences with numbers of images are McNemar's test: about these networks on the same images, not about other seeds"
 
 
 def degradation_claim(test: EvaluationSet, train: EvaluationSet | None, runs: Sequence[Run]) -> Claim:
@@ -21,8 +21,8 @@ def degradation_claim(test: EvaluationSet, train: EvaluationSet | None, runs: Se
         _seen(f"{residual[0]}'s training error is above {residual[1]}'s, as seen", curves, residual),
     ]
     if train is not None:
-        checks += [_paired(f"{a}'s training error is above {b}'s, un-augmented, eval mode", train, a, b) for a, b in (plain, residual)]
-    checks += [_paired(f"{a}'s test error is above {b}'s", test, a, b) for a, b in (plain, residual)]
+        checks += [paired_check(f"{a}'s training error is above {b}'s, un-augmented, eval mode", train, a, b) for a, b in (plain, residual)]
+    checks += [paired_check(f"{a}'s test error is above {b}'s", test, a, b) for a, b in (plain, residual)]
     return Claim(
         "Degradation",
         "He et al., arXiv 1512.03385, section 4.2, Fig. 6",
@@ -36,9 +36,9 @@ def depth_claim(test: EvaluationSet) -> Claim:
     names = sorted(
         (e.network for e in test.evaluations if e.network.startswith("resnet")), key=lambda name: int(name.removeprefix("resnet"))
     )
-    checks = [_paired(f"{shallow}'s test error is above {deep}'s", test, shallow, deep) for shallow, deep in pairwise(names)]
+    checks = [paired_check(f"{shallow}'s test error is above {deep}'s", test, shallow, deep) for shallow, deep in pairwise(names)]
     checks += [
-        _paired(f"{plain}'s test error is above {plain.replace('plain', 'resnet')}'s", test, plain, plain.replace("plain", "resnet"))
+        paired_check(f"{plain}'s test error is above {plain.replace('plain', 'resnet')}'s", test, plain, plain.replace("plain", "resnet"))
         for plain in sorted(e.network for e in test.evaluations if e.network.startswith("plain"))
     ]
     return Claim(
@@ -58,7 +58,8 @@ def _seen(part: str, curves: dict[str, float], pair: tuple[str, str]) -> Check:
     return Check(part, f"{above:.2f} % against {below:.2f} %; one seed, no interval", "above", decided(above > below))
 
 
-def _paired(part: str, found: EvaluationSet, above: str, below: str) -> Check:
+def paired_check(part: str, found: EvaluationSet, above: str, below: str) -> Check:
+    """Whether the first network is wrong more often than the second on the same images."""
     first, second = found.of(above), found.of(below)
     paired = compare_paired(first.wrong_images(), second.wrong_images())
     text = (

@@ -6,11 +6,13 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from resnet_models.analysis.activations import Seen
+from resnet_models.analysis.initialisation import FAMILIES, Initialisation
 from resnet_models.analysis.landscape import Landscape
 from resnet_models.analysis.lesions import Lesions
 from resnet_models.analysis.study import Study
@@ -98,19 +100,19 @@ def _binomial(count: int, length: int) -> float:
     return float(comb(count, length) / 2**count)
 
 
-def lesion_figure(study: Study) -> Figure:
-    """Single deletions, random deletions, reordering by Kendall's tau."""
+def lesion_figure(found: dict[str, Lesions], about: str) -> Figure:
+    """Single deletions, random deletions, reordering by Kendall's tau, of one network and its plain twin."""
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3, sharey=True)
-    for name, lesions in study.lesions.items():
-        colour = RESIDUAL if name == study.name else PLAIN
+    for name, lesions in ((name, found[name]) for name in (about, about.replace("resnet", "plain")) if name in found):
+        colour = RESIDUAL if name == about else PLAIN
         left.plot(range(1, len(lesions.single) + 1), lesions.single, color=colour, marker="o", markersize=3, label=name)
         left.axhline(lesions.whole, color=colour, linestyle=":", linewidth=1)
         _draws(middle, lesions, colour, name)
         right.plot(
             [tau for tau, _ in lesions.reordered], [error for _, error in lesions.reordered], "o", color=colour, markersize=4, label=name
         )
-    for number, index in enumerate(study.lesions[study.name].transitions):
+    for number, index in enumerate(found[about].transitions):
         left.axvline(index + 1, color=ACCENT, linewidth=1, label=None if number else "resolution changes")
     left.set(title="one block deleted (dotted: none)", xlabel="block deleted", ylabel="test error, %", ylim=(0, 100))
     middle.set(title="random blocks deleted", xlabel="number deleted")
@@ -146,6 +148,35 @@ def _shade(depth: int, plain: bool) -> tuple[float, float, float]:
     strength = min(1.0, 0.35 + depth / 90)
     colour = (0.70, 0.15, 0.12) if plain else (0.12, 0.37, 0.66)
     return tuple(1 - strength * (1 - part) for part in colour)  # type: ignore[return-value]  # three parts
+
+
+def initialisation_figure(found: Initialisation) -> Figure:
+    """Branches' part of the variance and growth of the skip path with and without normalisation; what shortcuts alone carry back."""
+    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    panels = figure.subplots(2, 3)
+    for row, family in zip(panels, FAMILIES, strict=True):
+        depths = sorted(int(name.removeprefix(family)) for name in found.branches if name.removeprefix(family).isdigit())
+        for depth, colour in zip(depths, colormaps["viridis"](np.linspace(0.85, 0, len(depths))), strict=True):
+            name = f"{family}{depth}"
+            for profiles, style, what in ((found.branches, "-", ""), (found.bare, ":", ", no norm")):
+                one = profiles[name][0]
+                row[0].plot(range(1, len(one.shares) + 1), one.shares, style, color=colour, linewidth=1, label=f"{name}{what}")
+                row[1].semilogy(range(1, len(one.skips) + 1), one.skips, style, color=colour, linewidth=1, label=f"{name}{what}")
+        row[0].set(title="the branch's part of the variance", xlabel="block", ylim=(0, 1))
+        row[1].set(title="variance of the skip path", xlabel="block")
+        row[0].legend(fontsize=7)
+    carried, share = panels[0][2], panels[1][2]
+    for family, paint in zip(FAMILIES, (RESIDUAL, ACCENT), strict=True):
+        name = f"{family}{found.depth}"
+        for number, profile in enumerate(found.shortcuts[name]):
+            label = None if number else name
+            carried.plot(range(2, len(profile.arrivals) + 2), profile.arrivals, color=paint, marker="o", markersize=3, label=label)
+            share.plot(range(1, len(profile.shares) + 1), profile.shares, color=paint, linewidth=1, label=label)
+    carried.set(title="gradient by shortcuts alone", xlabel="block of the last stage", ylabel="of its norm at the end", ylim=(0, 1.1))
+    share.set(title="the shortcut's share of the whole gradient", xlabel="block")
+    carried.legend()
+    share.legend()
+    return _gridded(figure)
 
 
 def landscape_figure(landscapes: dict[str, Landscape]) -> Figure:

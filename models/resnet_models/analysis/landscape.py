@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from resnet_models.analysis.material import material
 from resnet_models.checkpoint import load_checkpoint
+from resnet_models.devices import Precision
 from resnet_models.errors import DataError
 from resnet_models.files import write_text_atomically
 from resnet_models.network import ResNet
@@ -23,12 +23,13 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class LandscapePlan:
-    """Grid, reach in filter norms, number of bundled test images, seed of the directions."""
+    """Grid, reach in filter norms, number of bundled test images, seed of the directions, arithmetic."""
 
     steps: int
     reach: float
     images: int
     seed: int
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,40 @@ def direction(network: ResNet, generator: torch.Generator) -> list[Tensor]:
     return found
 
 
+@dataclass(frozen=True)
+class Plane:
+    """A network to move along two directions from where its weights `start`, and the images that the loss is of."""
+
+    moved: ResNet
+    start: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+    images: Tensor
+    labels: Tensor
+    precision: Precision
+
+    def loss_at(self, a: float, b: float) -> float:
+        """Mean cross-entropy with the weights moved by `a` and `b`; autocast must not outlive a point, since it remembers weights."""
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            for weight, origin, one, two in zip(self.moved.parameters(), self.start, self.first, self.second, strict=True):
+                weight.copy_(origin + a * one + b * two)
+            parts = zip(torch.split(self.images, BATCH), torch.split(self.labels, BATCH), strict=True)
+            total = sum(float(F.cross_entropy(self.moved(x).float(), y, reduction="sum")) for x, y in parts)
+        return total / len(self.labels)
+
+
 def loss_landscape(
-    network: ResNet, images: Tensor, labels: Tensor, plan: LandscapePlan, on_row: Callable[[int], None] = lambda _: None
+    network: ResNet,
+    images: Tensor,
+    labels: Tensor,
+    plan: LandscapePlan,
+    on_row: Callable[[Landscape], None] = lambda _: None,
+    rows: Sequence[list[float]] = (),
 ) -> Landscape:
-    """Walk the plan's grid from -reach to reach; normalised FP32 [n, 3, h, w], eval mode, statistics as trained."""
+    """Walk the plan's grid from -reach to reach, after the `rows` that are done.
+
+    Normalised FP32 [n, 3, h, w], eval mode, statistics as trained.
+    """
     steps = plan.steps
     if steps % 2 == 0:
         raise ValueError(f"steps: {steps}; expected an odd number, so that the network itself is on the grid")
@@ -87,41 +118,31 @@ def loss_landscape(
     moved = copy.deepcopy(network).eval()
     start = [weight.detach().clone() for weight in moved.parameters()]
     first, second = direction(network, generator), direction(network, generator)
+    plane = Plane(moved, start, first, second, images, labels, plan.precision)
     offsets = [plan.reach * (2 * i / (steps - 1) - 1) for i in range(steps)]
-    losses = []
-    for i, a in enumerate(offsets):
-        losses.append([_loss_at(moved, start, first, second, a, b, images, labels) for b in offsets])
-        on_row(i)
+    losses = list(rows)
+    for a in offsets[len(losses) :]:
+        losses.append([plane.loss_at(a, b) for b in offsets])
+        on_row(Landscape(offsets, losses, len(labels)))
     return Landscape(offsets, losses, len(labels))
 
 
-def _loss_at(
-    moved: ResNet, start: list[Tensor], first: list[Tensor], second: list[Tensor], a: float, b: float, images: Tensor, labels: Tensor
-) -> float:
-    with torch.inference_mode():
-        for weight, origin, one, two in zip(moved.parameters(), start, first, second, strict=True):
-            weight.copy_(origin + a * one + b * two)
-        parts = zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True)
-        total = sum(float(F.cross_entropy(moved(x), y, reduction="sum")) for x, y in parts)
-    return total / len(labels)
-
-
 def measure_landscapes(paths: Sequence[Path], plan: LandscapePlan, out: Path, show: Callable[[str], None]) -> dict[str, Landscape]:
-    """Measure each checkpoint into `out`, by network; what `out` has of the same plan is kept."""
-    found = read_landscapes(out, plan) if out.exists() else {}
+    """Measure each checkpoint into `out`, by network; what `out` has of the same plan is kept, row by row."""
+    found = _read(out, plan) if out.exists() else {}
     for path in paths:
         checkpoint = load_checkpoint(path)
         name = checkpoint.network.variant.name
-        if name in found:
-            continue
+        rows = found[name].losses if name in found else []
         some = material(plan.images, plan.seed, checkpoint.info.normalisation)
-        found[name] = loss_landscape(checkpoint.network, some.images, some.labels, plan, partial(_show_row, show, name, plan.steps))
-        write_landscapes(found, plan, out)
+
+        def on_row(so_far: Landscape, name: str = name) -> None:
+            found[name] = so_far
+            write_landscapes(found, plan, out)
+            show(f"{name}: row {len(so_far.losses)} of {plan.steps} ...")
+
+        found[name] = loss_landscape(checkpoint.network, some.images, some.labels, plan, on_row, rows)
     return {name: found[name] for name in (load_checkpoint(path).network.variant.name for path in paths)}
-
-
-def _show_row(show: Callable[[str], None], name: str, steps: int, row: int) -> None:
-    show(f"{name}: row {row + 1} of {steps} ...")
 
 
 def write_landscapes(found: dict[str, Landscape], plan: LandscapePlan, path: Path) -> None:
@@ -133,8 +154,13 @@ def write_landscapes(found: dict[str, Landscape], plan: LandscapePlan, path: Pat
     write_text_atomically(path, json.dumps({"plan": asdict(plan), "landscapes": rows}) + "\n")
 
 
-def read_landscapes(path: Path, plan: LandscapePlan | None = None) -> dict[str, Landscape]:
-    """Read what `write_landscapes` wrote; raise DataError for anything else, or for another plan than the one given."""
+def read_landscapes(path: Path) -> dict[str, Landscape]:
+    """Read what `write_landscapes` wrote, whole planes only; raise DataError for anything else."""
+    return {name: one for name, one in _read(path).items() if len(one.losses) == len(one.offsets)}
+
+
+def _read(path: Path, plan: LandscapePlan | None = None) -> dict[str, Landscape]:
+    """Also planes that are not whole; raise DataError for another plan than the one given."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         measured = LandscapePlan(**content["plan"])

@@ -1,15 +1,22 @@
 """Lesions at test time (Veit et al., arXiv 1605.06431, section 4): blocks deleted, several deleted, blocks in another order."""
 
+import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from resnet_models.analysis.material import material
 from resnet_models.analysis.walk import Step, bypass, changes_shape, plain_step, walk
 from resnet_models.blocks import Block
-from resnet_models.network import ResNet
+from resnet_models.checkpoint import load_checkpoint
+from resnet_models.devices import Precision
+from resnet_models.errors import DataError
+from resnet_models.files import write_text_atomically
+from resnet_models.network import ResNet, build
 from resnet_models.statistics import rank_correlation
 
 BATCH = 125
@@ -42,28 +49,59 @@ class Lesions:
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """How much is tried: draws for each number of deleted blocks, draws for each number of swaps, the seed of both."""
+    """How much is tried: draws for each number of deleted blocks and for each number of swaps, the seed of both; bundled test images."""
 
     draws: int
     seed: int
+    images: int = 0
+    precision: Precision = "fp32"
 
 
-def lesions(network: ResNet, images: Tensor, labels: Tensor, plan: LesionPlan, on_step: Callable[[], None] = lambda: None) -> Lesions:
-    """Delete and reorder blocks; normalised FP32 [n, 3, h, w], eval mode, nothing retrained."""
+@dataclass(frozen=True)
+class Lesion:
+    """What is done to a network: blocks deleted, or the order changed (None: as trained)."""
+
+    gone: tuple[int, ...] = ()
+    order: tuple[int, ...] | None = None
+
+
+def planned(network: ResNet, plan: LesionPlan) -> list[Lesion]:
+    """None, each block, k random blocks, random orders; the same for the same plan."""
     count, rng = len(network.blocks()), random.Random(plan.seed)  # noqa: S311  # sampling
-    numbers = sorted({round(count * share / 8) for share in range(1, 5)} | {1})
+    orders = [Lesion(order=tuple(swapped(network, swaps, rng))) for swaps in _numbers(count) for _ in range(plan.draws)]
+    several = [Lesion(tuple(rng.sample(range(count), k))) for k in _numbers(count) for _ in range(plan.draws)]
+    return [Lesion(), *(Lesion((index,)) for index in range(count)), *several, *orders]
 
-    def error(gone: Sequence[int] = (), order: Sequence[int] | None = None) -> float:
-        on_step()
-        return error_of(network, images, labels, _deleting(set(gone)), order)
 
-    orders = [swapped(network, swaps, rng) for swaps in numbers for _ in range(plan.draws)]
+def _numbers(count: int) -> list[int]:
+    return sorted({round(count * share / 8) for share in range(1, 5)} | {1})
+
+
+def lesions(network: ResNet, images: Tensor, labels: Tensor, plan: LesionPlan) -> Lesions:
+    """Delete and reorder blocks; normalised FP32 [n, 3, h, w], eval mode, nothing retrained."""
+    return told(network, plan, list(errors_of(network, images, labels, plan)))
+
+
+def errors_of(network: ResNet, images: Tensor, labels: Tensor, plan: LesionPlan, done: int = 0) -> Iterator[float]:
+    """The test error with each planned lesion, after the first `done`."""
+    for lesion in planned(network, plan)[done:]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
+            yield error_of(network, images, labels, _deleting(set(lesion.gone)), lesion.order)
+
+
+def told(network: ResNet, plan: LesionPlan, errors: Sequence[float]) -> Lesions:
+    """The errors of all planned lesions, in their order, by what was done."""
+    count = len(network.blocks())
+    numbers = _numbers(count)
+    whole, single, rest = errors[0], errors[1 : count + 1], errors[count + 1 :]
+    several, reordered = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    orders = [lesion.order for lesion in planned(network, plan) if lesion.order is not None]
     return Lesions(
-        error(),
-        [error([index]) for index in range(count)],
+        whole,
+        list(single),
         [index for index in range(count) if changes_shape(network, index)],
-        [(k, [error(rng.sample(range(count), k)) for _ in range(plan.draws)]) for k in numbers],
-        sorted(((rank_correlation(range(count), order), error(order=order)) for order in orders), reverse=True),
+        [(k, list(several[at * plan.draws : (at + 1) * plan.draws])) for at, k in enumerate(numbers)],
+        sorted(((rank_correlation(range(count), order), error) for order, error in zip(orders, reordered, strict=True)), reverse=True),
     )
 
 
@@ -95,3 +133,49 @@ def swapped(network: ResNet, swaps: int, rng: random.Random) -> list[int]:
         a, b = rng.sample(rng.choice(groups), 2)
         order[a], order[b] = order[b], order[a]
     return order
+
+
+SAVED_EVERY = 5
+
+
+def measure_lesions(paths: Sequence[Path], plan: LesionPlan, out: Path, show: Callable[[str], None]) -> dict[str, Lesions]:
+    """Hurt each checkpoint's network into `out`, by network; what `out` has of the same plan is kept, lesion by lesion."""
+    errors = _read(out, plan) if out.exists() else {}
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        network, name = checkpoint.network, checkpoint.network.variant.name
+        known = errors.setdefault(name, [])
+        total = len(planned(network, plan))
+        some = material(plan.images, plan.seed, checkpoint.info.normalisation)
+        for error in errors_of(network, some.images, some.labels, plan, len(known)):
+            known.append(error)
+            show(f"{name}: {len(known)} of {total} lesions ...")
+            if len(known) % SAVED_EVERY == 0 or len(known) == total:
+                write_text_atomically(out, json.dumps({"plan": asdict(plan), "errors": errors}) + "\n")
+    return read_lesions(out)
+
+
+def read_lesions(path: Path) -> dict[str, Lesions]:
+    """The networks in a file that `measure_lesions` wrote whose lesions are all measured; raise DataError for anything else."""
+    errors = _read(path)
+    plan = read_plan(path)
+    networks = {name: build(name) for name in errors}
+    return {name: told(networks[name], plan, some) for name, some in errors.items() if len(some) == len(planned(networks[name], plan))}
+
+
+def read_plan(path: Path) -> LesionPlan:
+    """How the lesions in a file were made; raise DataError for anything else than what `measure_lesions` wrote."""
+    try:
+        return LesionPlan(**json.loads(path.read_text(encoding="utf-8"))["plan"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"lesions: {path} cannot be read: {error!r}") from None
+
+
+def _read(path: Path, plan: LesionPlan | None = None) -> dict[str, list[float]]:
+    measured = read_plan(path)
+    if plan is not None and plan != measured:
+        raise DataError(f"lesions: {path} was measured with {measured}; expected {plan}, or another --out")
+    try:
+        return {str(name): [float(error) for error in errors] for name, errors in json.loads(path.read_text())["errors"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"lesions: {path} cannot be read: {error!r}") from None

@@ -1,12 +1,13 @@
 """The report of one study, put together."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_models.analysis import figures
 from resnet_models.analysis.activations import look
-from resnet_models.analysis.claims import correlation_claim, gradient_claim, landscape_claim, lesion_claim, path_claim, response_claim
-from resnet_models.analysis.landscape import read_landscapes
+from resnet_models.analysis.claims import correlation_claim, gradient_claim, landscape_claim, lesion_claims, path_claim, response_claim
+from resnet_models.analysis.landscape import Landscape, read_landscapes
 from resnet_models.analysis.material import material
 from resnet_models.analysis.report import Section, write_report
 from resnet_models.analysis.study import Study
@@ -22,26 +23,27 @@ CANCELLING = (
     "number of paths times norm of one, leaves that out."
 )
 SCALED = "Class activation maps (Zhou et al., arXiv 1512.04150) are scaled to each image's own range; channels are those that vary most."
-PLANE = (
-    "Two random directions with filter normalisation; the centre is the trained network. One plane of many: another seed, another picture."
-)
+PLANE = "Two random directions with filter normalisation; the centre is the trained network. The first of the planes that were measured."
 
 
-def study_report(study: Study, checkpoint: Checkpoint, landscapes: Path | None, path: Path) -> None:
-    """Write HTML; the landscapes' section only where their file is given."""
+def planes_of(study: Study, landscapes: Sequence[Path]) -> list[dict[str, Landscape]]:
+    """The planes in these files that both networks of the study are measured on."""
+    both = [{name: found[name] for name in (study.name, study.twin) if name in found} for found in map(read_landscapes, landscapes)]
+    return [pair for pair in both if len(pair) == 2]
+
+
+def study_report(study: Study, checkpoint: Checkpoint, landscapes: Sequence[Path], path: Path) -> None:
+    """Write HTML; the landscapes' section only where there are files of whole planes of both networks, the first of which is drawn."""
     sections = [
         Section("Gradient norms", figures.gradient_figure(study), gradient_claim(study), MASKED),
         Section("Gradient correlation", figures.correlation_figure(study), correlation_claim(study)),
         Section("Short paths", figures.path_figure(study), path_claim(study), CANCELLING),
-        Section("Lesions", figures.lesion_figure(study), lesion_claim(study)),
+        *(Section(claim.title, figures.lesion_figure(study.lesions, claim.about), claim) for claim in lesion_claims(study)),
         Section("Layer responses", figures.response_figure(study), response_claim(study)),
     ]
-    if landscapes is not None:
-        found = read_landscapes(landscapes)
-        if study.name in found and study.twin in found:
-            pair = {name: found[name] for name in (study.name, study.twin)}
-            claim = landscape_claim(study.name, pair[study.name], study.twin, pair[study.twin])
-            sections.append(Section("Loss landscape", figures.landscape_figure(pair), claim, PLANE))
+    if planes := planes_of(study, landscapes):
+        claim = landscape_claim(study.name, study.twin, planes)
+        sections.append(Section("Loss landscape", figures.landscape_figure(planes[0]), claim, PLANE))
     some = material(SHOWN, 1, checkpoint.info.normalisation)
     labels = checkpoint.info.labels
     shown = [(some.pixels[i], labels[int(some.labels[i])], look(checkpoint.network, some.images[i : i + 1])) for i in range(SHOWN)]

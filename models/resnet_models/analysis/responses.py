@@ -53,7 +53,7 @@ def residual_ratios(network: ResNet, images: Tensor) -> list[float]:
     def step(_: int, block: Block, x: Tensor) -> Tensor:
         branch, skip = block.residual(x), block.shortcut(x)
         ratios.append(float((branch.flatten(1).norm(dim=1) / skip.flatten(1).norm(dim=1).clamp_min(1e-12)).mean()))
-        return torch.relu(block.join(branch, x))
+        return block.finish(block.join(branch, x))
 
     with torch.inference_mode():
         walk(network.eval(), images, step)

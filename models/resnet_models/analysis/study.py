@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnet_models.analysis.gradients import GradientProfile, gradient_correlation, gradient_profile
-from resnet_models.analysis.lesions import LesionPlan, Lesions, lesions
+from resnet_models.analysis.lesions import LesionPlan, Lesions, lesions, read_lesions, read_plan
 from resnet_models.analysis.material import material
 from resnet_models.analysis.paths import PathSamples, PathSums, path_samples, path_sums
 from resnet_models.analysis.responses import Responses, layer_responses
@@ -83,6 +83,11 @@ def run_study(
     responses = {key: layer_responses(one.network, few) for key, one in everyone.items()}
     source = f"{len(found.labels)} of the {load_sample().source}"
     return Study("", name, twin_name, len(found.labels), source, initial, profiles, correlations, sums, samples, hurt, responses)
+
+
+def with_lesions(study: Study, path: Path) -> Study:
+    """The study with what `lesions` measured, which may be of more images and networks, in place of its own."""
+    return replace(study, lesions=read_lesions(path), images=read_plan(path).images)
 
 
 def at_initialisation(

@@ -18,18 +18,18 @@ def plain_step(_: int, block: Block, x: Tensor) -> Tensor:
 
 
 def join_and_activate(block: Block, branch: Tensor, skip: Tensor) -> Tensor:
-    """What a block makes of F(x) and of what its shortcut gives: their sum and a ReLU; a plain block has no sum."""
-    return torch.relu(branch if isinstance(block, PlainBlock) else branch + skip)
+    """What a block makes of F(x) and of what its shortcut gives: their sum and what follows it; a plain block has no sum."""
+    return block.finish(branch if isinstance(block, PlainBlock) else branch + skip)
 
 
 def stem(network: ResNet, images: Tensor) -> Tensor:
     """Normalised FP32 [n, 3, h, w] to the first block's input."""
-    return network.maxpool(torch.relu(network.bn1(network.conv1(images))))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+    return network.enter(images)
 
 
 def head(network: ResNet, x: Tensor) -> Tensor:
     """The last block's output to logits [n, classes]."""
-    return network.fc(x.mean((2, 3)))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+    return network.classify(network.activate_last(x))
 
 
 def walk(network: ResNet, images: Tensor, step: Step = plain_step, order: Sequence[int] | None = None) -> Tensor:

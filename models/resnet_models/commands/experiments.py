@@ -10,6 +10,7 @@ from resnet_models.commands.fit import recipe_options
 from resnet_models.commands.options import data_option, device_option, precision_option, threads_option
 from resnet_models.commands.training import RunSettings, load, make_trainer, train
 from resnet_models.one_line import one_line
+from resnet_models.recipes import Changes
 from resnet_models.variants import find_variant
 
 if TYPE_CHECKING:
@@ -33,12 +34,7 @@ def degradation(
     depths: str,
     recipe: str | None,
     epochs: int | None,
-    schedule: str | None,
-    peak: float | None,
-    label_smoothing: float | None,
-    ema: float | None,
-    batch: int | None,
-    whiten: bool,
+    changes: Changes,
     seed: int,
     out: Path,
     reuse: Path | None,
@@ -53,10 +49,8 @@ def degradation(
     """
     from resnet_models import degradation as experiment
     from resnet_models.plots import draw_degradation
-    from resnet_models.recipes import Changes
 
     names = experiment.networks(parse_depths(depths))
-    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak, batch)
     settings = RunSettings(data, download, recipe, epochs, seed, True, device, precision, threads, changes)
     images = load(settings, names[0])
 
@@ -95,12 +89,7 @@ def seeds(
     seeds: int,
     recipe: str | None,
     epochs: int | None,
-    schedule: str | None,
-    peak: float | None,
-    label_smoothing: float | None,
-    ema: float | None,
-    batch: int | None,
-    whiten: bool,
+    changes: Changes,
     validation: int,
     out: Path,
     device: str,
@@ -112,12 +101,10 @@ def seeds(
     Made for the background of a busy machine: given again after whatever ended it, the command continues where it was; each run
     that is complete stays. `nice -n 19 resnet-train seeds resnet110 plain110 --seeds 3 --data DIR --out DIR --threads 1`.
     """
-    from resnet_models.recipes import Changes
     from resnet_models.seeds import summarise, write_summary
 
     for variant in variants:
         find_variant(variant)
-    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak, batch)
     settings = RunSettings(data, download, recipe, epochs, 1, True, device, precision, threads, changes, validation=validation)
     found = []
     for seed in range(1, seeds + 1):  # all networks with one seed before any with the next: an early end leaves whole comparisons

@@ -1,6 +1,8 @@
 """`resnet-train fit`: one network."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,19 @@ import click
 from resnet_models.commands.options import data_option, device_option, precision_option, threads_option
 from resnet_models.commands.training import RunSettings, train
 from resnet_models.one_line import one_line
+from resnet_models.recipes import Changes
 from resnet_models.variants import find_variant
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what makes a recipe, for every command that trains."""
+    """Add what makes a recipe, for every command that trains: `recipe`, `epochs` and `changes`."""
+
+    @functools.wraps(command)
+    def packed(*args: Any, **options: Any) -> Any:
+        changed = {one.name: options.pop(one.name) for one in fields(Changes)}
+        changes = Changes(**{name: None if value is False else value for name, value in changed.items()})
+        return command(*args, changes=changes, **options)
+
     for option in reversed(
         (
             click.option(
@@ -26,10 +36,16 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--ema", type=click.FloatRange(0, 1, max_open=True), help="Decay a step of averaged weights, e.g. 0.99."),
             click.option("--batch", type=click.IntRange(min=1), help="Images a step  [default: the recipe's]"),
             click.option("--whiten", is_flag=True, help="Start the first convolution as the whitening of its patches."),
+            click.option("--zero-gamma", is_flag=True, help="Start every residual branch at zero."),
+            click.option(
+                "--stochastic-depth",
+                type=click.FloatRange(0, 1, max_open=True),
+                help="Probability that a step drops the last block.",
+            ),
         )
     ):
-        command = option(command)
-    return command
+        packed = option(packed)
+    return packed
 
 
 @click.command()
@@ -52,12 +68,7 @@ def fit(
     download: bool,
     recipe: str | None,
     epochs: int | None,
-    schedule: str | None,
-    peak: float | None,
-    label_smoothing: float | None,
-    ema: float | None,
-    batch: int | None,
-    whiten: bool,
+    changes: Changes,
     seed: int,
     validation: int,
     out: Path | None,
@@ -76,9 +87,6 @@ def fit(
     overwritten without --overwrite.
     """
     find_variant(variant)
-    from resnet_models.recipes import Changes
-
-    changes = Changes(label_smoothing, ema, whiten or None, schedule, peak, batch)
     settings = RunSettings(
         data, download, recipe, epochs, seed, resume, device, precision, threads, changes, overwrite, validation, compile
     )

@@ -69,7 +69,7 @@ def load(settings: RunSettings, variant: str) -> "Dataset":
     from resnet_models.folder import load_image_folder
 
     row = find_variant(variant)
-    if row.stem == "imagenet":
+    if row.stem != "cifar":
         if settings.validation:
             raise click.BadParameter(f"{settings.validation}; only CIFAR-10's training images can be held out", param_hint="validation")
         return load_image_folder(settings.data, row.input_size)
@@ -86,7 +86,7 @@ def make_trainer(variant: str, path: Path, settings: RunSettings, data: "Dataset
     from resnet_models.training_plan import TrainingPlan
 
     row = find_variant(variant)
-    imagenet = row.stem == "imagenet"
+    imagenet = row.stem != "cifar"
     recipe = find_recipe(settings.recipe or ("imagenet" if imagenet else "short"), row, settings.changes)
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)

@@ -21,6 +21,7 @@ from resnet_server.frontends.handoff import Handoff, Inbox, Outbox
 from resnet_server.frontends.shared_tally import TallyMemory, allocate_tally
 from resnet_server.metrics.merged_scrape import lasting, merge
 from resnet_server.processes.child import Child
+from resnet_server.processes.standing import Standing, standing_of
 from resnet_server.settings import ENDING_SECONDS
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,38 @@ OPEN_SECONDS = 60.0
 LEAST_START_SECONDS, START_TIMES = 15.0, 5.0
 """A restarted front end that does not listen after so many times what the start before took hangs."""
 
-LOOK_SECONDS, SILENT_LOOKS = 1.0, 6
-"""A front end says what it counted every second; one that has said nothing at so many looks hangs."""
+LOOK_SECONDS = 0.25
+QUIET_SECONDS, HANG_SECONDS, LONGEST_SILENCE = 1.5, 1.0, 6.0
+"""A front end says what it counted every second. From `QUIET_SECONDS` without a word on, it hangs once it could have spoken for
+`HANG_SECONDS`: it waited, or it computed. Of one that only waits for a processor, which on a busy machine takes long, the bound is
+`LONGEST_SILENCE`."""
+
+
+class Silence:
+    """How long a process has said nothing; `heard` starts it anew. Our own looks are counted, not time: we may have stood still."""
+
+    def __init__(self) -> None:
+        self._seconds = self._own = self._computed = 0.0
+
+    def heard(self) -> None:
+        """It has spoken."""
+        self._seconds = self._own = 0.0
+
+    def is_too_long(self, pid: int) -> bool:
+        """To be asked every LOOK_SECONDS."""
+        self._seconds += LOOK_SECONDS
+        if self._seconds <= QUIET_SECONDS:
+            return False
+        self._count(standing_of(pid))
+        return self._own >= HANG_SECONDS or self._seconds > LONGEST_SILENCE
+
+    def _count(self, standing: Standing | None) -> None:
+        if standing is None:
+            return
+        if self._seconds > QUIET_SECONDS + LOOK_SECONDS:
+            used = standing.seconds - self._computed
+            self._own += max(used, 0.0 if standing.runnable else LOOK_SECONDS)
+        self._computed = standing.seconds
 
 
 class _FrontEnd:
@@ -49,7 +80,7 @@ class _FrontEnd:
         self._draining, self._listens = False, False
         self._inbox = Inbox()
         self._outbox: Outbox | None = None
-        self._silent = 0
+        self._silence = Silence()
         self.latest: list[Metric] = []
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.child = Child("front end", ("resnet_server.frontends.process",), socket.SOCK_STREAM)
@@ -74,10 +105,9 @@ class _FrontEnd:
         """End a process that says nothing any more; called every LOOK_SECONDS."""
         if self._outbox is None or not self._listens or self._draining:
             return
-        self._silent += 1
-        if self._silent > SILENT_LOOKS:
-            log.error("front end: process %d has said nothing for %g s; ending it", self.child.pid, SILENT_LOOKS * LOOK_SECONDS)
-            self._silent = 0
+        if self._silence.is_too_long(self.child.pid):
+            log.error("front end: process %d says nothing any more; ending it", self.child.pid)
+            self._silence.heard()
             self.child.kill()
 
     async def close(self) -> None:
@@ -90,7 +120,7 @@ class _FrontEnd:
 
     def _give(self, channel: socket.socket) -> None:
         """Hand over: first everything about the models, then a channel to each engine that is up. OSError: no memory for it."""
-        self._inbox, self._outbox, self._silent, self._listens = Inbox(), Outbox(channel), 0, False
+        self._inbox, self._outbox, self._silence, self._listens = Inbox(), Outbox(channel), Silence(), False
         for number, engine in enumerate(self._engines):
             self._plugs.append(Plug(allocate(engine.spec, messages.DEPTH), partial(self._connect, number)))
         TallyMemory(self._tally, self._handoff.settings.frontends or 1).forget(self._handoff.number)
@@ -110,7 +140,7 @@ class _FrontEnd:
 
     def _take(self, kind: str, value: Any) -> None:
         if kind == handoff.OPEN:
-            self._listens = True
+            self._listens = self.child.proven = True
             self.child.patience = max(LEAST_START_SECONDS, START_TIMES * self.child.arrived())
             if not self.opened.done():
                 self.opened.set_result(None)
@@ -121,7 +151,8 @@ class _FrontEnd:
             if self._engines[number].process.starts == start:  # else it has been started again since
                 self._engines[number].process.kill()
         elif kind == handoff.METRICS:
-            self.latest, self._silent = value, 0
+            self.latest = value
+            self._silence.heard()
             self._answer_scrape()
 
     def _answer_scrape(self) -> None:

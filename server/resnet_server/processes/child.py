@@ -8,12 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from resnet_server.processes.standing import is_stopped
+
 log = logging.getLogger(__name__)
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # a start that fails costs a second of a core; being away for longer costs callers more
+LONGEST_PROVEN_BACK_OFF = 0.5  # for one that did its work before it died: whoever ends such a process has to come again each time
 STABLE_SECONDS = 10.0
 STOP_SECONDS = 1.5  # for a process whose socket has closed: it has nothing to finish
 LOOK_SECONDS = 0.02  # between two looks whether a process has ended
+STOPPED_LOOK_SECONDS, STOPPED_LOOKS = 0.2, 2  # whether it is stopped: at two of our own looks, lest we were stopped with it
 
 
 class Child:
@@ -23,13 +27,15 @@ class Child:
     the event loop when the socket is readable and returns False at its end. `lost` is told at once that the socket is gone, `died`
     gets the exit status and says whether to start again: `back_off` seconds later, twice as late each time. Whatever keeps it from
     starting then, it is tried again. Nothing here waits for a process on the event loop, which may hang in the kernel for long.
-    With a `patience`, a process that has not `arrived` so many seconds after its start hangs, and is ended.
+    With a `patience`, a process that has not `arrived` so many seconds after its start hangs, and is ended. So is one that a signal
+    has stopped. Set `proven` once it does what it is for: it then starts again sooner than one that never got there.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], kind: socket.SocketKind) -> None:
         self.name = name
         self.back_off = FIRST_BACK_OFF
         self.patience: float | None = None
+        self.proven = False
         self.socket: socket.socket | None = None
         self.started: Callable[[socket.socket], None] = lambda _: None
         self.read: Callable[[socket.socket], bool] = lambda _: False
@@ -41,6 +47,8 @@ class Child:
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._arrival: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._stopped_looks = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = False
 
@@ -51,6 +59,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process now; raise OSError if the system cannot."""
+        self.proven = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, self._kind)
         try:
             with theirs:  # -P: what lies in the folder that we were started in is none of our modules
@@ -62,6 +71,8 @@ class Child:
             raise
         self.socket = ours
         self._started_at = time.monotonic()
+        self._stopped_looks = 0
+        self._watch = self._loop.call_later(STOPPED_LOOK_SECONDS, self._look)
         self._loop.add_reader(ours.fileno(), self._readable)
         if self.patience is not None:
             self._arrival = self._loop.call_later(self.patience, self._hangs, self.patience)
@@ -108,6 +119,14 @@ class Child:
         log.error("%s: process %d is not ready %g s after its start; ending it", self.name, self.pid, seconds)
         self.kill()
 
+    def _look(self) -> None:
+        self._stopped_looks = self._stopped_looks + 1 if is_stopped(self.pid) else 0
+        if self._stopped_looks >= STOPPED_LOOKS:
+            log.error("%s: process %d has been stopped by a signal; ending it", self.name, self.pid)
+            self.kill()
+        else:
+            self._watch = self._loop.call_later(STOPPED_LOOK_SECONDS, self._look)
+
     def _ended(self) -> None:
         self._hang_up()
         self.kill()  # of use only where it closed the socket and lives on
@@ -127,9 +146,11 @@ class Child:
             self._start_later(f"its process ended with status {status}; starting again")
 
     def _start_later(self, why: str) -> None:
-        log.error("%s: %s in %g s", self.name, why, self.back_off)
-        self._timer = self._loop.call_later(self.back_off, self._start_again)
-        self.back_off = min(2 * self.back_off, LONGEST_BACK_OFF)
+        longest = LONGEST_PROVEN_BACK_OFF if self.proven else LONGEST_BACK_OFF
+        pause = min(self.back_off, longest)
+        log.error("%s: %s in %g s", self.name, why, pause)
+        self._timer = self._loop.call_later(pause, self._start_again)
+        self.back_off = min(2 * pause, longest)
 
     def _start_again(self) -> None:
         try:
@@ -143,6 +164,9 @@ class Child:
 
     def _hang_up(self) -> None:
         self.arrived()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self.socket is not None:
             self._loop.remove_reader(self.socket.fileno())
             self.socket.close()

@@ -5,11 +5,14 @@ import gc
 from collections.abc import Coroutine
 from typing import Any
 
+from resnet_server.processes.memory import keep_large_memory
+
 YOUNG = 10_000  # container objects between collections; a call leaves next to none behind
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run to the end in a fresh event loop."""
+    """Run to the end in a fresh event loop; the first that a process does."""
+    keep_large_memory()
     try:
         import uvloop
     except ImportError:  # not on Windows

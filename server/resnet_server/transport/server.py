@@ -204,7 +204,9 @@ class QueueServer(grpc.aio.Server):
         if not event.success:  # the server is shutting down
             return
         self._holds_back = len(self._inbox) >= self.most_told
-        if not self._holds_back:
+        if self._holds_back:  # the event loop may have emptied it in this moment, and a direct call would not tell it again
+            self.loop.call_soon_threadsafe(self._proceed)
+        else:
             self._take_next()
         name = event.call_details.method
         method = self._methods.get(name) or self._find(name, event.invocation_metadata)
@@ -240,6 +242,6 @@ class QueueServer(grpc.aio.Server):
         self._told = False  # first: what comes from here on tells again
         while self._inbox:
             self._inbox.popleft().proceed()
-        if self._holds_back:  # the call that made it so has told, or will: this is not missed
+        if self._holds_back:
             self._holds_back = False
             self._take_next()

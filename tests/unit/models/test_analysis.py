@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from resnet_models.analysis.activations import look
 from resnet_models.analysis.checks import Check, Claim, judge
 from resnet_models.analysis.gradients import gradient_correlation, gradient_profile
-from resnet_models.analysis.landscape import Landscape, LandscapePlan, direction, loss_landscape, read_landscapes
-from resnet_models.analysis.lesions import LesionPlan, lesions, swapped
+from resnet_models.analysis.landscape import Landscape, LandscapePlan, direction, loss_landscape, measure_landscapes, read_landscapes
+from resnet_models.analysis.lesions import LesionPlan, lesions, measure_lesions, read_lesions, swapped
 from resnet_models.analysis.paths import mean_length, path_gradient, path_samples, path_sums
 from resnet_models.analysis.responses import layer_responses
 from resnet_models.analysis.study import read_study
@@ -141,6 +141,38 @@ def test_deleting_blocks_that_do_nothing_changes_nothing(network: ResNet, materi
     assert [tau for tau, _ in found.reordered] == sorted((tau for tau, _ in found.reordered), reverse=True)
 
 
+def test_lesions_and_landscapes_that_were_interrupted_end_the_same(pretrained: Path, tmp_path: Path) -> None:
+    plan, whole, parts = LesionPlan(1, 1, 10), tmp_path / "whole.json", tmp_path / "parts.json"
+    measured = measure_lesions([pretrained], plan, whole, lambda _: None)
+
+    def interrupt(text: str) -> None:
+        if "7 of" in text or "row 2" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_lesions([pretrained], plan, parts, interrupt)
+    assert read_lesions(parts) == {}
+    seen: list[str] = []
+    assert measure_lesions([pretrained], plan, parts, seen.append) == measured
+    assert seen[0] == "resnet20: 6 of 18 lesions ..."
+    with pytest.raises(DataError, match="expected LesionPlan"):
+        measure_lesions([pretrained], replace(plan, draws=2), parts, seen.append)
+    surface = LandscapePlan(3, 0.5, 10, 1)
+    drawn = measure_landscapes([pretrained], surface, tmp_path / "a.json", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        measure_landscapes([pretrained], surface, tmp_path / "b.json", interrupt)
+    assert read_landscapes(tmp_path / "b.json") == {}
+    measure_landscapes([pretrained], surface, tmp_path / "b.json", lambda _: None)
+    assert read_landscapes(tmp_path / "a.json") == read_landscapes(tmp_path / "b.json")
+    assert drawn["resnet20"].centre == pytest.approx(read_landscapes(tmp_path / "a.json")["resnet20"].centre, rel=1e-4)
+
+
+def test_bf16_moves_with_the_weights(network: ResNet, material: Material) -> None:
+    exact, fast = (loss_landscape(network, *material, LandscapePlan(3, 1.0, 8, 0, kind)) for kind in ("fp32", "bf16"))
+    assert [one for row in fast.losses for one in row] == pytest.approx([one for row in exact.losses for one in row], rel=0.1)
+    assert len({round(loss, 3) for row in exact.losses for loss in row}) == 9
+
+
 def test_reordering_keeps_every_block_and_the_transitions_in_place(network: ResNet) -> None:
     order = swapped(network, 5, random.Random(1))
     assert sorted(order) == list(range(9))
@@ -205,11 +237,15 @@ def test_a_report_with_landscapes_is_one_file_with_a_verdict_on_each_part(pretra
     assert set(read_landscapes(planes)) == {"resnet20", "plain20"}
     other = CliRunner().invoke(main, [*drawn, "--seed", "2"])
     assert other.exit_code == 1
-    assert "expected LandscapePlan(steps=3, reach=1.0, images=10, seed=2), or another --out" in other.output
-    options = ["--twin", str(twin), "--out", str(out), "--images", "20", "--landscapes", str(planes)]
+    assert "expected LandscapePlan(steps=3, reach=1.0, images=10, seed=2, precision='fp32'), or another --out" in other.output
+    hurt = tmp_path / "lesions.json"
+    result = CliRunner().invoke(main, ["lesions", str(pretrained), str(twin), "--draws", "1", "--images", "10", "--out", str(hurt)])
+    assert result.exit_code == 0, result.output
+    options = ["--twin", str(twin), "--out", str(out), "--images", "20", "--landscapes", str(planes), "--lesions", str(hurt)]
     result = CliRunner().invoke(main, ["analyze", str(pretrained), *options])
     assert result.exit_code == 0, result.output
     page = out.read_text()
+    assert "Lesions of resnet20, 10 images" in page
     assert page.count("data:image/png;base64,") == 7
     assert page.count("<th>part</th>") == 6
     assert "http" not in page

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from resnet_models.analysis.depth_claims import degradation_claim, depth_claim
-from resnet_models.analysis.tables import BEGIN, END, TEST, with_table
+from resnet_models.analysis.tables import TEST, begin, end, with_table
 from resnet_models.checkpoint import Epoch
 from resnet_models.cli import main
 from resnet_models.degradation import Run
@@ -66,8 +66,9 @@ def test_the_documentations_table_is_what_the_committed_results_give(tmp_path: P
 
 def test_a_page_without_a_place_for_the_table_is_refused() -> None:
     with pytest.raises(DataError, match="page: has no line"):
-        with_table("# Depth", "table")
-    assert with_table(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\n\nnew\n\n{END} b"
+        with_table("# Depth", "claims", "table")
+    first, last = begin("claims"), end("claims")
+    assert with_table(f"a {first} old {last} b", "claims", "new") == f"a {first}\n\nnew\n\n{last} b"
 
 
 def test_results_that_are_damaged_are_named(tmp_path: Path) -> None:

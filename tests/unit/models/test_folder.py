@@ -70,9 +70,10 @@ def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:
         load_image_folder(folder / "train" / "cat", 32)
 
 
-def test_a_network_for_photographs_is_trained_on_a_folder(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["resnet18", "plain18"])
+def test_a_network_for_photographs_is_trained_on_a_folder(name: str, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
-    arguments = ["fit", "resnet18", "--data", str(folder), "--epochs", "1", "--batch", "4", "--out", str(out), "--threads", "1"]
+    arguments = ["fit", name, "--data", str(folder), "--epochs", "1", "--batch", "4", "--out", str(out), "--threads", "1"]
     result = CliRunner().invoke(main, arguments, env={"RESNET_TRAIN_PRECISION": "fp32"})
     assert result.exit_code == 0, result.output
     info = load_checkpoint(out).info

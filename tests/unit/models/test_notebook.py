@@ -24,3 +24,4 @@ def test_the_notebook_runs_and_both_ways_of_counting_paths_agree(capsys: pytest.
     printed = capsys.readouterr().out
     assert "resnet56: paths have 13.5 branches on average; weighted by gradient" in printed
     assert printed.count("fresh: ") == 4
+    assert "resnetv2_56, untrained: 1.00 of the gradient passes 8 shortcuts" in printed

@@ -8,9 +8,11 @@ import torch
 from resnet_models.card import model_card
 from resnet_models.checkpoint import load_checkpoint
 from resnet_models.evaluate import predict
+from resnet_models.evaluation import read_evaluations
 from resnet_models.sample import load_sample
 
 FOLDER = Path(__file__).parents[3] / "models" / "resnet_models" / "pretrained"
+RESULTS = Path(__file__).parents[3] / "docs" / "results" / "depth"
 CHECKPOINTS = sorted(FOLDER.glob("*.safetensors"))
 
 
@@ -20,7 +22,8 @@ def test_resnet20_is_there() -> None:
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
 def test_the_card_is_what_the_checkpoint_says(path: Path) -> None:
-    assert path.with_suffix(".md").read_text() == model_card(load_checkpoint(path), path)
+    train = read_evaluations(RESULTS / "evaluations-train.json")
+    assert path.with_suffix(".md").read_text() == model_card(load_checkpoint(path), path, train)
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)

@@ -21,7 +21,7 @@ from resnet_models.errors import CheckpointError, DataError, DivergedError
 from resnet_models.evaluate import predict
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_models.normalisation import CIFAR10
-from resnet_models.recipes import Recipe, find_recipe
+from resnet_models.recipes import Changes, Recipe, find_recipe
 from resnet_models.sample import load_sample
 from resnet_models.trainer import StepReport, Trainer
 from resnet_models.training_plan import TrainingPlan
@@ -140,14 +140,18 @@ def test_an_epoch_of_2000_images_interrupted_in_the_middle_ends_the_same(shared:
     check_that_resuming_changes_nothing(data, tmp_path, interrupted_at=8)
 
 
-def check_that_resuming_changes_nothing(data: Cifar10, tmp_path: Path, interrupted_at: int = 2) -> None:
-    Trainer(plan(tmp_path / "whole.safetensors"), data).run(ignore, ignore)
+def test_a_resumed_run_drops_the_same_blocks(data: Cifar10, tmp_path: Path) -> None:
+    check_that_resuming_changes_nothing(data, tmp_path, recipe=find_recipe("short", SMALL, Changes(stochastic_depth=0.5)))
+
+
+def check_that_resuming_changes_nothing(data: Cifar10, tmp_path: Path, interrupted_at: int = 2, recipe: Recipe | None = None) -> None:
+    Trainer(plan(tmp_path / "whole.safetensors", recipe=recipe), data).run(ignore, ignore)
 
     def interrupt(report: StepReport) -> None:
         if report.epoch == 1 and report.step == interrupted_at:
             raise KeyboardInterrupt
 
-    broken = plan(tmp_path / "parts.safetensors")
+    broken = plan(tmp_path / "parts.safetensors", recipe=recipe)
     with pytest.raises(KeyboardInterrupt):
         Trainer(broken, data).run(interrupt, ignore)
     trainer = Trainer(broken, data)
@@ -216,6 +220,7 @@ def test_the_command_line_trains_a_real_epoch_in_the_arithmetic_that_the_environ
     [
         (["fit", "resnet21", "--data", "."], "variant: 'resnet21' is unknown"),
         (["fit", "resnet50", "--data", "nowhere"], "data: nowhere/train is no folder with a folder of images for each class"),
+        (["fit", "resnet18d", "--data", "nowhere"], "data: nowhere/train is no folder with a folder of images for each class"),
         (["fit", "resnet20", "--data", "nowhere", "--batch", "0"], "0 is not in the range x>=1"),
         (["fit", "resnet20", "--data", "nowhere"], "data: nowhere has neither"),
         (["fit", "resnet20", "--data", ".", "--device", "tpu"], "device: 'tpu' is unknown"),

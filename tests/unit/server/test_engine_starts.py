@@ -193,3 +193,32 @@ async def test_a_start_that_hangs_is_given_up_and_tried_again(spec: EngineSpec, 
         child.patience = SECONDS
         await asyncio.wait_for(back.wait(), SECONDS)
         assert len(await compute(engine, IMAGES)) == len(IMAGES)
+
+
+async def test_an_engine_that_a_signal_has_stopped_is_ended_and_started_again(spec: EngineSpec, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a batch in it, no watchdog would notice."""
+    async with opened(ProcessEngine(spec)) as engine:
+        back = asyncio.Event()
+        engine.watch(lambda: back.set() if engine.ready else None)
+        os.kill(engine.pid, signal.SIGSTOP)
+        await logged(caplog, "has been stopped by a signal; ending it")
+        await asyncio.wait_for(back.wait(), SECONDS)
+        assert len(await compute(engine, IMAGES)) == len(IMAGES)
+
+
+async def test_an_engine_that_had_served_is_back_sooner_than_one_that_never_did(spec: EngineSpec, caplog: pytest.LogCaptureFixture) -> None:
+    right = spec.path.read_bytes()
+    async with opened(ProcessEngine(spec)) as engine:
+        child = engine.process.child
+        child.back_off = 4.0
+        back = await killed(engine)
+        await logged(caplog, "starting again in 0.5 s")
+        await asyncio.wait_for(back.wait(), SECONDS)
+        spec.path.write_bytes(right + b"\0")
+        child.back_off = 0.4
+        await killed(engine)
+        await logged(caplog, "starting again in 0.4 s")
+        caplog.clear()
+        child.back_off = 0.8
+        await logged(caplog, "starting again in 0.8 s")
+        spec.path.write_bytes(right)

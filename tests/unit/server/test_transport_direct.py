@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -71,6 +72,23 @@ async def test_calls_are_answered_on_the_queues_thread() -> None:
         messages = [index.to_bytes(4, "big") * (1 + index % 500) for index in range(3000)]
         assert await asyncio.gather(*(method(channel, "Note")(message, timeout=60) for message in messages)) == messages
         assert len(threads) == 1 and threading.get_ident() not in threads
+
+
+class AlwaysFull(deque[Any]):
+    """An inbox that the event loop has just emptied, each time that it was seen to be full."""
+
+    def __len__(self) -> int:
+        return transport.MOST_TOLD
+
+    def __bool__(self) -> bool:
+        return super().__len__() > 0
+
+
+async def test_a_direct_call_that_finds_the_inbox_full_while_the_loop_empties_it_is_not_the_last() -> None:
+    async with serving(Echo=echo) as (server, channel):
+        server._inbox = AlwaysFull()
+        for _ in range(3):
+            assert await method(channel, "Echo")(b"x", timeout=10) == b"x"
 
 
 async def test_a_refusal_has_its_status_and_metadata() -> None:

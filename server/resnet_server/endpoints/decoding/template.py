@@ -99,6 +99,8 @@ class Template:
         data = channel.recv(1)
         self._look_no_more()
         self._unanswered -= len(data)
+        if self._child is not None:
+            self._child.proven = True
         if self._unanswered:
             self._look_later()
         return bool(data)

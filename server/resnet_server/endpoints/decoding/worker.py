@@ -16,7 +16,7 @@ from resnet_server.endpoints.decoding import messages
 from resnet_server.endpoints.decoding.limits import QUICK_BYTES, limit_memory
 
 SOONEST_KILLED = "1000"  # by the kernel when memory runs out: a decoder before the server
-NICE = 4  # of the slow lane: against engines and small images it gets two parts of seven
+NICE = 10  # of the slow lane: against an engine or a small image it gets a tenth of a core, and what they leave
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -11,8 +12,10 @@ from resnet_server.endpoints.answer_cache import AnswerCache
 from resnet_server.endpoints.security.access import Access
 from resnet_server.errors import QueueFullError
 from resnet_server.models.registry import Registry
+from resnet_server.processes.memory import KeptMemory
 
 BEAT_SECONDS, DEAD_SECONDS = 0.5, 10.0
+MEMORY_BEATS = 10  # between two looks at the memory that large messages left
 RETRY_SECONDS = 0.1
 
 
@@ -105,9 +108,12 @@ class Door:
             await asyncio.wait((self._task,))
 
     async def _look_after(self) -> None:
-        while True:
+        memory = KeptMemory()
+        for beat in itertools.count(1):
             if all(model.batcher.is_free() for model in self.registry.ready):
                 self._beat = self._now()
             for chore in self.chores:
                 chore()
+            if not beat % MEMORY_BEATS:
+                await asyncio.to_thread(memory.look)
             await asyncio.sleep(BEAT_SECONDS)

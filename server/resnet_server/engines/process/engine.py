@@ -107,7 +107,7 @@ class EngineProcess:
             self.child.kill()
 
     def _serve(self) -> None:
-        self.ready = True
+        self.ready = self.child.proven = True
         self.starts += 1
         for plug in tuple(self._plugs):
             self._connect(plug)
