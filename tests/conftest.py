@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import hypothesis
 import pytest
 from published import published
 from serving import RunningServer, running_server
 from skips import in_ci, unexpected
 
 ROOT = Path(__file__).parents[1]
+hypothesis.settings.register_profile("shared machine", deadline=None)  # an example that waits for a processor is not a fault
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

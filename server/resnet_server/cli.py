@@ -1,12 +1,10 @@
 """Command line `resnet-server`."""
 
 import errno
-import re
 import resource
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,120 +13,17 @@ from rich.console import Console
 
 from resnet_server.endpoints.security.tokens import SCOPES, add_line, line_of, new_token
 from resnet_server.errors import ServingError, StartError
+from resnet_server.option_types import PORT, SHARE, GpuNumbers, GroupOf, Names, OptionalPort, Seconds, Versions, option
 from resnet_server.planning.plan_cache import default_folder
 from resnet_server.processes.logs import set_up_logging
-from resnet_server.settings import Group, Settings, parse_duration
+from resnet_server.settings import Settings
 from resnet_server.transport.grpc_core import choose_listener
 
 DEFAULTS = Settings(Path())
-SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
-GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-PORT = click.IntRange(0, 65535)
 CONTEXT = {"auto_envvar_prefix": "RESNET_SERVER", "show_default": True}
 REPORT_WIDTH = 120
 FEWEST_DESCRIPTORS, MOST_DESCRIPTORS = 1024, 65_536
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Option(click.Option):
-    """An option whose environment variable Kubernetes may set for a Service of a like name: such a value is said and ignored.
-
-    A Service `resnet-server-grpc` gives every pod `RESNET_SERVER_GRPC_PORT=tcp://10.96.3.4:8001`.
-    """
-
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """See `click.Option`."""
-        value = super().resolve_envvar_value(ctx)
-        if value is None or not SERVICE_LINK.match(value):
-            return value
-        click.echo(f"--{str(self.name).replace('_', '-')}: '{value}' in the environment is of a Kubernetes Service; ignored", err=True)
-        return None
-
-
-option = partial(click.option, show_envvar=True, cls=Option)
-
-
-class Seconds(click.ParamType[float]):
-    """A duration: `50ms`, `2s`, or a number of seconds."""
-
-    name = "DURATION"
-
-    def __init__(self, zero: bool = False) -> None:
-        self._zero = zero
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse, or fail with what was expected."""
-        try:
-            return parse_duration(str(value), self._zero)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Versions(click.ParamType[str]):
-    """Which versions of a model: `latest`, `latest-2`, `all`, or numbers."""
-
-    name = "latest|latest-N|all|N,N"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check, or fail with what was expected."""
-        from resnet_server.models.versions import parse_versions  # as below
-
-        try:
-            parse_versions(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
-
-
-class OptionalPort(click.ParamType[int | None]):
-    """A port, or `off`."""
-
-    name = "PORT|off"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Parse, or fail with what was expected."""
-        return None if value is None or value == "off" else int(PORT.convert(str(value), param, ctx))  # type: ignore[arg-type]  # its stubs want the number
-
-
-class GpuNumbers(click.ParamType[tuple[int, ...]]):
-    """Different whole numbers, separated by commas."""
-
-    name = "N,N"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse, or fail with what was expected."""
-        from resnet_server.engines.device import parse_device_ids  # ONNX Runtime: not needed for --help
-
-        try:
-            return parse_device_ids(str(value))
-        except StartError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names, separated by commas."""
-
-    name = "NAME,NAME"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split."""
-        return tuple(name.strip() for name in str(value).split(",") if name.strip())
-
-
-class GroupOf(click.ParamType[Group]):
-    """`NAME=MODEL,MODEL`: a name, and the models that answer under it."""
-
-    name = "NAME=MODEL,..."
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Group:
-        """Parse, or fail with what was expected."""
-        if isinstance(value, Group):
-            return value
-        name, equals, members = str(value).partition("=")
-        names = tuple(dict.fromkeys(member.strip() for member in members.split(",") if member.strip()))
-        if not equals or not names or not GROUP_NAME.fullmatch(name.strip()):
-            self.fail(f"'{value}'; expected a name and models, such as auto=resnet20,resnet56", param, ctx)
-        return Group(name.strip(), names)
 
 
 @click.group()
@@ -207,7 +102,6 @@ CONNECTIONS = options(
     option("--max-connection-age-grace", type=Seconds(), help="For calls that run then  [default: none: until they end]"),
     option("--max-concurrent-streams", type=click.IntRange(1), help="Calls at once on a connection; others wait  [default: any]"),
 )
-SHARE = click.FloatRange(0, 1)
 RECORDS = options(
     option("--access-log", default="", metavar="FILE|-", help="One JSON line a call; -: to stdout  [default: none]"),
     option("--access-log-share", type=SHARE, default=1.0, help="Of answered calls; all others are written."),

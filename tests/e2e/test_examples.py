@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -124,27 +125,53 @@ def test_a_notebook_runs(server: RunningServer, monkeypatch: pytest.MonkeyPatch,
     assert sum(counts) == 300
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node(root: Path) -> tuple[str, ...]:
     """The Node example with what it needs; skips where Node is absent or no registry answers."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node is not on this machine")
-    root = tmp_path_factory.mktemp("node")
     program = Path(shutil.copytree(EXAMPLES / "node", root / "examples" / "node", ignore=shutil.ignore_patterns("node_modules")))
     (root / "proto").symlink_to(ROOT / "proto")
     result = run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(program))
     if result.returncode:
         pytest.skip("no package registry answers")
-    return program / "classify.js"
+    return "node", str(program / "classify.js")
 
 
-def test_node_classifies_with_stubs_from_the_proto_file(node: Path, folder: Path, server: RunningServer) -> None:
-    result = run("node", str(node), server.url, "resnet20", *(str(folder / f"{name}.png") for name in NAMES))
+def java(root: Path) -> tuple[str, ...]:
+    """The Java example, built by its own script; `.ci/run` installs what that needs."""
+    needed = ("java", "javac", "jar", "protoc", "grpc_java_plugin", "/usr/share/java/grpc-netty.jar")
+    if missing := [tool for tool in needed if shutil.which(tool) is None and not Path(tool).is_file()]:
+        pytest.skip(f"Java's tools are not on this machine: {', '.join(missing)}")
+    result = run(str(EXAMPLES / "java" / "build.sh"), str(root))
+    assert result.returncode == 0, result.stderr
+    return "java", "-jar", str(root / "classify.jar")
+
+
+@pytest.fixture(scope="module", params=[node, java], ids=["node", "java"])
+def stranger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """A program in another language with stubs from the .proto files: the command that takes ADDRESS MODEL FILE..."""
+    command: tuple[str, ...] = request.param(tmp_path_factory.mktemp("stranger"))
+    return command
+
+
+def test_another_language_classifies_with_stubs_from_the_proto_file(stranger: tuple[str, ...], folder: Path, server: RunningServer) -> None:
+    result = run(*stranger, server.url, "resnet20", *(str(folder / f"{name}.png") for name in NAMES))
     assert result.returncode == 0, result.stderr
     assert [line.rpartition(" ")[0] for line in result.stdout.splitlines()] == [f"{name}.png: {name}" for name in NAMES]
 
 
-def test_node_says_what_the_server_says(node: Path, folder: Path, server: RunningServer) -> None:
-    result = run("node", str(node), server.url, "resnet9", str(folder / "cat.png"))
+def test_another_language_says_what_the_server_says(stranger: tuple[str, ...], folder: Path, server: RunningServer) -> None:
+    result = run(*stranger, server.url, "resnet9", str(folder / "cat.png"))
     assert (result.returncode, result.stdout) == (1, "")
     assert "resnet9" in result.stderr
+
+
+def test_the_java_build_states_the_versions_it_takes_from_maven_central() -> None:
+    """What `mvn` resolves cannot be tried without Maven Central: that each version is stated, and that the main class exists, can."""
+    pom = (EXAMPLES / "java" / "pom.xml").read_text()
+    stated = dict(re.findall(r"<([\w.]+\.version)>([\d.]+)<", pom))
+    used = set(re.findall(r"<version>\$\{([\w.]+)\}<", pom))
+    assert used == set(stated) == {"grpc.version", "protobuf.version"}
+    (main_class,) = re.findall(r"<mainClass>([\w.]+)<", pom)
+    assert (EXAMPLES / "java" / "src" / "main" / "java" / f"{main_class.replace('.', '/')}.java").exists()
+    assert (EXAMPLES / "java" / re.findall(r"<sourceDirectory>(.+?)<", pom)[0] / "resnet_proto" / "classifier.proto").exists()

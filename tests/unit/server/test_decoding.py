@@ -160,9 +160,9 @@ async def test_killed_decoders_and_a_killed_template_are_replaced() -> None:
 
 async def test_a_template_that_hangs_is_replaced_whoever_still_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, it forks nobody: the caller with a deadline leaves, and the next one is served by another."""
-    monkeypatch.setattr("resnet_server.endpoints.decoding.template.HANG_SECONDS", 0.5)
     async with decoding() as (pool, _):
         await pool.decode([encoded(40, 40)], SPEC, None)
+        monkeypatch.setattr("resnet_server.endpoints.decoding.template.HANG_SECONDS", 0.5)
         (template,) = templates()
         for pid in decoders():
             os.kill(pid, signal.SIGKILL)

@@ -8,12 +8,13 @@ from click.testing import CliRunner
 from resnet_proto.manifest_pb2 import Artifact, Manifest
 from resnet_proto.open_inference_pb2 import ModelInferRequest
 from resnet_server.batching.chooser import ANY, Demand
-from resnet_server.cli import GroupOf, main
+from resnet_server.cli import main
 from resnet_server.endpoints.parameters import read_parameters
 from resnet_server.errors import InvalidRequestError, ServingError, StartError
 from resnet_server.models.group import entries
 from resnet_server.models.group_loader import alone, check_groups, names_to_scan, sources
 from resnet_server.models.repository import Candidate, Published
+from resnet_server.option_types import GroupOf
 from resnet_server.planning.group_plan import MemberFacts, choose_for_group, costs, members_of
 from resnet_server.planning.measure import promising
 from resnet_server.planning.plan import Plan, Trial
