@@ -100,7 +100,8 @@ def option_row(parameter: click.Parameter, context: click.Context) -> str:
     text, _, stated = (parameter.help or "").partition("[default: ")
     given = parameter.to_info_dict()["default"]
     shown = "" if parameter.is_flag or given in (None, "", ()) or "Sentinel" in str(given) or callable(given) else str(given)
-    default = "required" if parameter.required else stated.rstrip("]") or shown
+    said = parameter.show_default if isinstance(parameter.show_default, str) else ""  # a folder in the home of whoever builds the site
+    default = "required" if parameter.required else stated.rstrip("]") or said or shown
     return f"| {names} | {value} | {escaped(text.strip())} | {escaped(default)} |"
 
 

@@ -54,11 +54,29 @@ WHAT = options(
         envvar="RESNET_SERVER_GROUP",
         help="Serve these models under one name: each batch is answered by the most accurate that is in time. May be repeated.",
     ),
-    option("--versions", type=Versions(), default=DEFAULTS.versions, help="Which versions to serve of each model."),
-    option("--precision", default=DEFAULTS.precision, help="auto: the fastest certified one; or some of fp32,fp16,int8."),
-    option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto: CUDA where it really runs."),
+    option(
+        "--versions",
+        type=Versions(),
+        default=DEFAULTS.versions,
+        help="Which versions to serve of each model: the latest, the N latest, all, or numbers.",
+    ),
+    option(
+        "--precision",
+        default=DEFAULTS.precision,
+        help="auto: the fastest certified one, as measured at load; or some of fp32,fp16,int8, the first being the default.",
+    ),
+    option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        help="auto: CUDA where a session really runs on it; cuda: an error where none does.",
+    ),
     option("--devices", type=GpuNumbers(), default="", help="GPUs, such as 0,1: one engine each  [default: all]", show_default=False),
-    option("--allow-uncertified", is_flag=True, help="For experiments: serve models whose certificate does not hold."),
+    option(
+        "--allow-uncertified",
+        is_flag=True,
+        help="For experiments: serve models whose certificate does not hold; log, metadata and metrics say so.",
+    ),
     option(
         "--require-policy",
         type=Names(),
@@ -78,7 +96,7 @@ HOW = options(
         type=click.Path(path_type=Path),
         default=default_folder(),
         help="Folder where plans are kept.",
-        show_default="~/.cache",
+        show_default="~/.cache/resnet-serving/plans",
     ),
 )
 FILE = click.Path(path_type=Path)
@@ -94,19 +112,35 @@ SECURITY = options(
     option("--reflection/--no-reflection", default=True, help="Tell tools such as grpcurl what methods there are."),
 )
 CONNECTIONS = options(
-    option("--compression", type=click.Choice(["none", "gzip"]), default="none", help="gzip: compress answers for callers that take it."),
-    option("--keepalive-time", type=Seconds(), help="Ask callers so often whether they are there  [default: gRPC's 2 h]"),
-    option("--keepalive-timeout", type=Seconds(), help="Close connections that do not answer that in time  [default: gRPC's 1 min]"),
-    option("--keepalive-least", type=Seconds(), help="How often callers may ask that without calls  [default: gRPC's 5 min]"),
-    option("--max-connection-age", type=Seconds(), help="Have callers connect anew, so that balancers spread them  [default: never]"),
-    option("--max-connection-age-grace", type=Seconds(), help="For calls that run then  [default: none: until they end]"),
+    option(
+        "--compression",
+        type=click.Choice(["none", "gzip"]),
+        default="none",
+        help="gzip: compress answers of 1 KiB and more for callers that take it; logits hardly shrink, JSON does.",
+    ),
+    option("--keepalive-time", type=Seconds(), help="Ping callers after this time without traffic  [default: gRPC's 2 h]"),
+    option(
+        "--keepalive-timeout", type=Seconds(), help="Close a connection whose ping is not answered within this  [default: gRPC's 1 min]"
+    ),
+    option("--keepalive-least", type=Seconds(), help="Least time between two pings of a caller that has no call  [default: gRPC's 5 min]"),
+    option(
+        "--max-connection-age",
+        type=Seconds(),
+        help="Have callers connect anew after it, within 10 %, so that balancers spread them  [default: never]",
+    ),
+    option("--max-connection-age-grace", type=Seconds(), help="Time that running calls have after it  [default: none: until they end]"),
     option("--max-concurrent-streams", type=click.IntRange(1), help="Calls at once on a connection; others wait  [default: any]"),
 )
 RECORDS = options(
     option("--access-log", default="", metavar="FILE|-", help="One JSON line a call; -: to stdout  [default: none]"),
-    option("--access-log-share", type=SHARE, default=1.0, help="Of answered calls; all others are written."),
+    option("--access-log-share", type=SHARE, default=1.0, help="Share of the answered calls that are written; calls that fail always are."),
     option("--traces", default="", metavar="FILE|otlp", help="OpenTelemetry spans; otlp: as OTEL_EXPORTER_OTLP_... say  [default: none]"),
-    option("--trace-share", type=SHARE, default=0.01, help="Of calls whose caller sends no trace context; others as that says."),
+    option(
+        "--trace-share",
+        type=SHARE,
+        default=0.01,
+        help="Share of the calls without a trace context that are traced; a trace context decides for its own call.",
+    ),
 )
 LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Log to stderr.")
 
@@ -119,7 +153,9 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
     default=DEFAULTS.model_control,
     help="explicit: callers may load and unload models; poll: changes of the repository are taken in.",
 )
-@option("--poll-seconds", type=Seconds(), default=DEFAULTS.poll_seconds, help="Between two looks at the repository.")
+@option(
+    "--poll-seconds", type=Seconds(), default=DEFAULTS.poll_seconds, help="Between two looks at the repository, with --model-control poll."
+)
 @option("--host", default=DEFAULTS.host, help="Address to listen on: a name, IPv4, IPv6, or unix:/path for a Unix socket.")
 @option("--metrics-host", default="", help="Address of the metrics  [default: that of --host; of a Unix socket 127.0.0.1]")
 @option("--grpc-port", type=PORT, default=DEFAULTS.grpc_port, help="0: any free port.")
@@ -131,17 +167,47 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
 @CONNECTIONS
 @RECORDS
 @HOW
-@option("--engine-mode", type=click.Choice(["auto", "process", "thread"]), default="auto", help="auto: processes on CPU.")
-@option("--transport", type=click.Choice(["auto", "queue", "asyncio"]), default="auto", help="auto: queue for known gRPC versions.")
+@option(
+    "--engine-mode",
+    type=click.Choice(["auto", "process", "thread"]),
+    default="auto",
+    help="auto: each engine in a process of its own on CPU; thread: in the server's, for development.",
+)
+@option(
+    "--transport",
+    type=click.Choice(["auto", "queue", "asyncio"]),
+    default="auto",
+    help="queue: on the completion queue of gRPC's core; asyncio: grpc.aio; auto: queue for gRPC versions it was tested with.",
+)
 @option("--frontends", type=click.IntRange(1, 64), help="Processes that answer calls  [default: one for 8 cores]")
 @option("--target", type=Seconds(), help="For groups: time to answer where a request has no deadline, such as 50ms  [default: none]")
 @option("--max-delay", type=Seconds(zero=True), help="How long a batch may wait for more rows  [default: as the cost model says]")
-@option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="More are refused.")
-@option("--max-message-bytes", type=click.IntRange(1, 2**31 - 1), default=DEFAULTS.max_message_bytes, help="gRPC limit.")
-@option("--max-held-bytes", type=click.IntRange(1 << 20), default=DEFAULTS.max_held_bytes, help="Memory that callers may take.")
+@option("--max-queue-rows", type=click.IntRange(1), default=DEFAULTS.max_queue_rows, help="Rows that may wait; more are refused.")
+@option(
+    "--max-message-bytes",
+    type=click.IntRange(1, 2**31 - 1),
+    default=DEFAULTS.max_message_bytes,
+    help="Larger messages are refused; gRPC's own limit of 4 MB would refuse a batch of photographs.",
+)
+@option(
+    "--max-held-bytes",
+    type=click.IntRange(1 << 20),
+    default=DEFAULTS.max_held_bytes,
+    help="Memory that callers can make the server hold: half for messages, half for images in decoding.",
+)
 @option("--cache-bytes", type=click.IntRange(0), default=0, help="Memory for answers to tensors that come again; 0: none are kept.")
-@option("--max-image-pixels", type=click.IntRange(1), default=DEFAULTS.max_image_pixels, help="Larger images are refused.")
-@option("--drain-seconds", type=click.FloatRange(0), default=DEFAULTS.drain_seconds, help="After SIGTERM, everything ends within this.")
+@option(
+    "--max-image-pixels",
+    type=click.IntRange(1),
+    default=DEFAULTS.max_image_pixels,
+    help="Larger images are refused before they are decoded.",
+)
+@option(
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=DEFAULTS.drain_seconds,
+    help="After SIGTERM, calls, front ends and engines end within this.",
+)
 @LOG_LEVEL
 def serve(models: str, log_level: str, **given: object) -> None:
     """Serve every certified model of a repository until SIGTERM."""

@@ -15,7 +15,7 @@ SHARE = click.FloatRange(0, 1)
 
 
 class Option(click.Option):
-    """An option whose environment variable Kubernetes may set for a Service of a like name: such a value is said and ignored.
+    """An option whose environment variable Kubernetes may set for a Service of a similar name. Such a value is reported and ignored.
 
     A Service `resnet-server-grpc` gives every pod `RESNET_SERVER_GRPC_PORT=tcp://10.96.3.4:8001`.
     """

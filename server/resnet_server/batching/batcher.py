@@ -127,7 +127,7 @@ class Batcher:
         return ticket
 
     def leave(self, ticket: Ticket) -> bool:
-        """Nobody waits for it any more: what still waits is not computed, and nobody is told. False if it was over before."""
+        """Its caller has left: drop the rows that still wait, and tell nobody. False if it was over before."""
         with self._lock:
             left = self._settlement.close(ticket)
             if left:

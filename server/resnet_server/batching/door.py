@@ -37,7 +37,7 @@ class Door:
         return self._admission.seconds(rows, self._backlog(priority)) if self._admission else RETRY_SECONDS
 
     def is_late(self, ticket: Ticket, now: float) -> bool:
-        """Whether even idle engines could not answer it in time any more. What was let in to try the plan is never late."""
+        """True if not even an idle engine can still answer it in time; never of a request that was let in to try the plan."""
         if self._admission is None or ticket.deadline is None or ticket.promised is None or ticket.promised > ticket.deadline:
             return False
         return now + self._times_of(ticket) * self._admission.least(len(ticket.rows), self._pool.engines) > ticket.deadline

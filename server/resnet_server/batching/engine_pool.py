@@ -75,7 +75,7 @@ class EnginePool:
         return batches
 
     def clear(self) -> None:
-        """Give nothing to anyone any more."""
+        """Hand out no more batches."""
         self.instances.clear()
 
     def computing(self, now: float, usual: float) -> bool:

@@ -15,10 +15,10 @@ RESERVE = 8  # an eighth of the queue is kept for each class: higher ones neithe
 
 
 class Level(Protocol):
-    """Tickets of one priority, in the order in which they leave; some may not be queued any more."""
+    """Tickets of one priority, in the order in which they leave. Some may have left the queue already."""
 
     def __len__(self) -> int:
-        """With those that are not queued any more."""
+        """Including tickets that have left the queue."""
 
     def take(self, room: int, batch: list[Piece]) -> int:
         """Fill `batch` with up to `room` rows; return the room left."""
@@ -33,7 +33,7 @@ class Level(Protocol):
         """Those that are queued."""
 
     def sweep(self) -> None:
-        """Drop those that are not queued any more."""
+        """Drop tickets that have left the queue."""
 
 
 class _Level:

@@ -102,7 +102,7 @@ class _FrontEnd:
             await asyncio.wait_for(asyncio.shield(self._asked), SCRAPE_SECONDS)
 
     def look(self) -> None:
-        """End a process that says nothing any more; called every LOOK_SECONDS."""
+        """End a process that has fallen silent; called every LOOK_SECONDS."""
         if self._outbox is None or not self._listens or self._draining:
             return
         if self._silence.is_too_long(self.child.pid):

@@ -93,7 +93,7 @@ class Metrics:
             registry=registry,
         )
         self.cache_hits = Counter("resnet_cache_hits", "Calls answered from the cache of answers.", MODEL, registry=registry)
-        self.cache_misses = Counter("resnet_cache_misses", "Calls that were looked for in it in vain.", MODEL, registry=registry)
+        self.cache_misses = Counter("resnet_cache_misses", "Calls whose answer was not in the cache.", MODEL, registry=registry)
         self.cache_bytes = Gauge("resnet_cache_bytes", "Memory of the answers that are kept.", registry=registry)
         self.calls_unwritten = Counter(
             "resnet_calls_unwritten", "Calls that the access log and traces lack, since more came than could be written.", registry=registry

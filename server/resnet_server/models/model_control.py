@@ -148,7 +148,7 @@ class ModelControl:
         await self._in_turn(self._unload(name))
 
     async def stop(self) -> None:
-        """Change nothing any more; what serves goes on."""
+        """Accept no more changes; the models in service go on."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

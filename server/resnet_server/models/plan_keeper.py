@@ -39,7 +39,7 @@ async def cores_are_idle() -> bool:
 class PlanKeeper:
     """Looks after the plans of all models, one after the other; never while one of them has something to do.
 
-    `kept` may change while nobody has the `turn`, which whoever changes what is served takes, too.
+    Every change of what is served takes the `turn`. `kept` may change only while nobody holds it.
     """
 
     def __init__(self, kept: list[Kept], calm: Callable[[], Awaitable[bool]] = cores_are_idle) -> None:

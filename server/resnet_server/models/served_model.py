@@ -20,7 +20,7 @@ from resnet_server.models.model_settings import NONE, ModelSettings
 from resnet_server.planning.plan import Plan
 from resnet_server.planning.plan_watch import PlanWatch
 
-LET_GO_SECONDS = 1.0  # in which whoever has just looked up the batcher of a plan that goes has queued its rows
+LET_GO_SECONDS = 1.0  # a call that has just looked up the batcher of the old plan queues its rows within this time
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._answered or self._left:
             return
         self._answered = True
-        self.on_left = None  # it refers to whoever refers to this call
+        self.on_left = None  # it would keep this call alive in a cycle
         operations = [] if self._headed else [cygrpc.SendInitialMetadataOperation((), NO_FLAGS)]
         if message is not None:
             operations.append(cygrpc.SendMessageOperation(message, NO_FLAGS))

@@ -110,6 +110,13 @@ def test_the_private_core_of_grpc_has_an_upper_bound(wheels: dict[str, Path]) ->
     assert f"{KNOWN_BEFORE[0]}.{KNOWN_BEFORE[1]}.0" in brought(wheels["resnet_serving"], "client")["grpcio"]
 
 
+def test_no_package_links_to_a_place_that_cannot_exist(wheels: dict[str, Path]) -> None:
+    """Names under .example are reserved: a link there is dead."""
+    for wheel in wheels.values():
+        header = read(wheel, "/METADATA").partition("\n\n")[0]
+        assert [line for line in header.splitlines() if "http" in line and ".example" in line] == []
+
+
 def test_one_version_stands_in_the_changelog_and_the_citation(wheels: dict[str, Path]) -> None:
     version = Parser().parsestr(read(wheels["resnet_serving"], "/METADATA"))["Version"]
     assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()

@@ -22,7 +22,7 @@ GONE = ("limit", "overload", "soak", "handlers")  # commands of earlier trees, w
 OF_THEN = ("performance.md", "decisions/", "results/")
 SHOWN = [shown for page in PAGES for shown in commands(page)]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-THEIRS = {"--build-arg", "--scale"}  # options of docker and others
+THEIRS = {"--build-arg", "--scale", "--set"}  # options of docker and others
 README_LINES = 120
 OVERLOAD = "2026-11-25-two-cores/overload/overload.json"
 
@@ -165,6 +165,7 @@ def test_the_site_lists_every_metric_and_the_alerts_use_no_other() -> None:
 def test_the_site_lists_every_option_with_its_default() -> None:
     page = deploy.site.options_page()
     assert "Sentinel" not in page
+    assert str(Path.home()) not in page
     assert re.search(r"^\| `--max-queue-rows` \| .* \| 2048 \|$", page, re.MULTILINE)
     for command in COMMANDS.values():
         assert isinstance(command, click.Group)

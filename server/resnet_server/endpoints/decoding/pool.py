@@ -25,7 +25,7 @@ HANG_SECONDS = 60.0
 
 
 class Lane:
-    """At most `size` decoders at work; who has to wait has a turn after those who came before."""
+    """At most `size` decoders work at once; calls that wait for one get it in the order in which they came."""
 
     def __init__(self, kind: int, size: int, seconds: float, template: Template) -> None:
         self.kind = kind

@@ -50,7 +50,7 @@ class Door:
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, message_bytes: int) -> None:
-        """Judge a message by nothing but its size, and take that from the budget; whoever calls gives it back.
+        """Judge a message by its size alone, and take that from the budget; the caller gives it back.
 
         Raises ModelUnavailableError while loading or draining, and QueueFullError where callers hold as much as they may.
         """
