@@ -231,7 +231,7 @@ def start() -> str:
         ("install, without PyTorch", f"{found['environment_bytes'] / 1e6:.0f} MB on disk", f"{found['install_seconds']:.0f} s"),
         ("`resnet-server demo --stop`: check, measure, serve, classify", "", f"{found['demo_seconds']:.0f} s"),
     ]
-    return markdown(("what trying costs", "size", "time on two cores"), rows)
+    return markdown((f"what trying costs, {found['created_at'][:10]}", "size", "time on two cores"), rows)
 
 
 def depth_plane() -> str:
