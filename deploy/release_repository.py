@@ -15,7 +15,7 @@ from resnet_models.data import load_cifar10
 from resnet_models.labels import CIFAR10_LABELS
 from resnet_networks import REPOSITORY
 
-NETWORKS = "resnet20,resnet32,resnet44,resnet56"  # the others are for teaching
+NETWORKS = "resnet20,resnet32,resnet44,resnet56,smallresnet"  # the plain ones are for teaching
 
 
 def main() -> None:
