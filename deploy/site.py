@@ -96,7 +96,8 @@ def option_row(parameter: click.Parameter, context: click.Context) -> str:
     if not isinstance(parameter, click.Option) or parameter.hidden:
         return ""
     names = " ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-    value = "" if parameter.is_flag else ", ".join(f"`{one}`" for one in parameter.make_metavar(context).strip("[]").split("|"))
+    taken = parameter.make_metavar(context).strip("[]").removesuffix(" RANGE")
+    value = "" if parameter.is_flag else ", ".join(f"`{one}`" for one in taken.split("|"))
     text, _, stated = (parameter.help or "").partition("[default: ")
     given = parameter.to_info_dict()["default"]
     shown = "" if parameter.is_flag or given in (None, "", ()) or "Sentinel" in str(given) or callable(given) else str(given)

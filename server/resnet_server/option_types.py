@@ -2,12 +2,14 @@
 
 import re
 from functools import partial
+from typing import TypeVar
 
 import click
 
 from resnet_server.errors import StartError
 from resnet_server.settings import Group, parse_duration
 
+T = TypeVar("T")
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 PORT = click.IntRange(0, 65535)
@@ -32,6 +34,14 @@ class Option(click.Option):
 option = partial(click.option, show_envvar=True, cls=Option)
 
 
+class Literal(click.ParamType[T]):
+    """A type whose values are words of its name, which help therefore shows as it is: click would write it in capitals."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """See `click.ParamType`."""
+        return self.name
+
+
 class Seconds(click.ParamType[float]):
     """A duration: `50ms`, `2s`, or a number of seconds."""
 
@@ -48,7 +58,7 @@ class Seconds(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class Versions(click.ParamType[str]):
+class Versions(Literal[str]):
     """Which versions of a model: `latest`, `latest-2`, `all`, or numbers."""
 
     name = "latest|latest-N|all|N,N"
@@ -64,7 +74,7 @@ class Versions(click.ParamType[str]):
         return str(value)
 
 
-class OptionalPort(click.ParamType[int | None]):
+class OptionalPort(Literal[int | None]):
     """A port, or `off`."""
 
     name = "PORT|off"
