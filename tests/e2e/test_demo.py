@@ -46,7 +46,7 @@ def test_without_the_networks_it_says_what_to_install(monkeypatch: pytest.Monkey
 
 
 def test_the_residual_networks_are_released() -> None:
-    assert [path.parent.name for path in VERSIONS] == ["resnet20", "resnet32", "resnet44", "resnet56"]
+    assert [path.parent.name for path in VERSIONS] == ["resnet20", "resnet32", "resnet44", "resnet56", "smallresnet"]
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.parent.name)
