@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+from resnet_server.build_form import build_form
 
 PACKAGES = ("resnet-serving", "onnxruntime-gpu", "onnxruntime", "grpcio", "numpy", "protobuf", "hdrhistogram", "psutil")
 CGROUP = Path("/sys/fs/cgroup")
@@ -172,6 +173,8 @@ def this_machine() -> Machine:
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
+    if "resnet-serving" in versions:
+        versions["resnet-serving"] += f" ({build_form()})"
     limits = {
         "cpu": control(*QUOTA_FILES) or "unknown",
         "cpuset": control("cpuset.cpus.effective", "cpuset/cpuset.effective_cpus") or "unknown",

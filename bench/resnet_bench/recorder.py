@@ -41,10 +41,10 @@ class Watch:
             usage.name: usage.cpu_seconds - (self._usage[pid].cpu_seconds if pid in self._usage else 0.0)
             for pid, usage in self._after.items()
         }
-        images = sample.answered * sample.rows / 1000
+        images = (sample.watched or sample.answered) * sample.rows / 1000
         cpu = {name: seconds / images for name, seconds in used.items()} if images else {}
         if cpu:
-            cpu["generator"] = sample.generator_cpu * sample.seconds / images
+            cpu["generator"] = sample.generator_cpu * sample.seconds / (sample.answered * sample.rows / 1000)
         memory = {usage.name: usage.pss_bytes for usage in self._after.values()}
         void = sample.void or limits.reason(self._seen, saturating=not sample.open_loop)
         return replace(sample, cpu=cpu, memory=memory, server=server, machine=self._seen, void=void)

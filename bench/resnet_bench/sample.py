@@ -33,6 +33,7 @@ class Sample:
     it), `outcomes` counts them by gRPC status. `answered` counts OK answers that arrived in it, `in_time` OK answers within the SLO
     from the intended time, `service_in_time` those within it from the moment the call really left. `latency_ms` of OK answers: mean,
     max and those percentiles for which there were calls enough. `lag_p99_ms`, `late` and `slip` say how late the generator sent.
+    `watched`: calls answered while the machine was watched, with some drivers longer than the counted time; 0: as answered.
     `cpu`: CPU seconds per 1,000 images by process, "generator" included; `memory`: proportional set size in bytes at the end, by process.
     `kind`, `repeat` and `order` place the run in its benchmark; `void` says why it does not count.
     """
@@ -57,6 +58,7 @@ class Sample:
     calls: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
     answered: int = 0
+    watched: int = 0
     in_time: int = 0
     service_in_time: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)

@@ -77,7 +77,7 @@ class H2load:
         summary = parse_summary(text)
         void = void_reason(summary, load.concurrency, size, len(latencies)) or (failed and f"the server counted {failed:g} errors") or ""
         ask(target, requests)
-        return measured(load, latencies, summary, cpu / whole, void)
+        return replace(measured(load, latencies, summary, cpu / whole, void), watched=summary.succeeded)
 
     def _warm_up(self, command: list[str], log: Path, load: Load) -> float:
         """Send for a while; how long the next run is to settle, in seconds."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from resnet_bench.peers.lineup import OURS, RAW
 from resnet_bench.peers.measurement import best_cells
-from resnet_bench.report.tables import shown
+from resnet_bench.report.tables import shown, with_interval
 from resnet_bench.results import Cell, Facts, Figure, Report, cells
 from resnet_bench.stats import Summary
 
@@ -43,8 +43,8 @@ class Standing:
         where = (f"{self.facts.name} {self.facts.precision}", *(str(number) for number in self.load), self.name, cell.first.setup)
         cpu = shown(cell.summary(lambda run: run.cpu_seconds), 3)
         figures = (shown(cell.summary(lambda run: run.images)), shown(cell.latency("p50")), shown(cell.latency("p99")), cpu)
-        rates = [(f"{at.first.rate:,.0f}", shown(at.latency("p99")), shown(ratio, 2)) for at, ratio in self.equal] or [("", "", "")]
-        yield *where, *figures, shown(self.ratio, 2) if self.name != OURS else "", *rates[0]
+        rates = [(f"{at.first.rate:,.0f}", shown(at.latency("p99")), with_interval(ratio, 2)) for at, ratio in self.equal] or [("", "", "")]
+        yield *where, *figures, with_interval(self.ratio, 2) if self.name != OURS else "", *rates[0]
         for more in rates[1:]:
             yield *where, "", "", "", "", "", *more
 

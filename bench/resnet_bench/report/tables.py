@@ -37,6 +37,14 @@ def shown(summary: Summary | None, digits: int | None = None) -> str:
     return f"{summary.median:,.{places}f} [{summary.low:,.{places}f}, {summary.high:,.{places}f}] n={summary.n}"
 
 
+def with_interval(summary: Summary | None, digits: int) -> str:
+    """As `shown`, with the bootstrap's 95 % interval of the median where there are runs enough for one."""
+    if summary is None or summary.interval is None:
+        return shown(summary, digits)
+    low, high = summary.interval
+    return f"{shown(summary, digits)} 95 % {low:,.{digits}f} to {high:,.{digits}f}"
+
+
 def digits_for(value: float) -> int:
     """Digits after the point."""
     return 0 if value >= 100 else 1 if value >= 10 else 2

@@ -72,6 +72,8 @@ def test_cpu_is_counted_from_the_beginning_and_of_a_new_process_whole() -> None:
     sample = replace(sample_of(LOAD, "d"), calls=500, answered=500, generator_cpu=0.2, latency_ms={"mean": 4.0})
     found = watch.completed(sample, limits=NO_LIMITS)
     assert found.cpu == pytest.approx({"server": 0.0, "engine 8": 1.2, "engine 9": 0.6, "generator": 1.2})
+    longer = watch.completed(replace(sample, watched=1500), NO_LIMITS)  # h2load is watched from its start, and counts when it has settled
+    assert longer.cpu == pytest.approx({"server": 0.0, "engine 8": 0.4, "engine 9": 0.2, "generator": 1.2})
     assert found.cpu_seconds == pytest.approx(1.8)
     assert (found.memory, found.memory_bytes) == ({"server": 100, "engine 8": 200, "engine 9": 50}, 350)
 
