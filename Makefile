@@ -11,8 +11,8 @@ PRICES ?= reports/shapes.json
 JOBS ?= 2
 PUBLISHED := $(REPOSITORY)/.published
 
-.PHONY: install demo test chaos endurance fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository compose-test \
-	scale-test scale-prices \
+.PHONY: install demo test compiled test-compiled chaos endurance fuzz hostile changing soak lint proto bench serve docs pages wheels first-answer release-repository \
+	compose-test scale-test scale-prices \
 	lock figures clean
 
 install: $(STAMP)
@@ -42,6 +42,14 @@ bench: $(STAMP) $(PUBLISHED)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# The hot path as C extensions, in a folder for PYTHONPATH; needs a C compiler and takes a minute. The sources stay as they are.
+compiled: $(STAMP)
+	$(BIN)/python deploy/compile_server.py build/compiled
+
+# The server's tests on it.
+test-compiled: compiled
+	PYTHONPATH=build/compiled $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/unit/server tests/contract
 
 # 100,000 damaged messages, images and manifests to each transport; RESNET_FUZZ_SEED chooses others.
 fuzz: $(STAMP)
@@ -124,7 +132,7 @@ $(SCALE)/.installed: pyproject.toml tests/scale/requirements.txt
 # Pins what the images install; uv is only needed for this.
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python deploy/lock.py
+	$(BIN)/python -m deploy.lock
 
 # The tree in numbers: files, lines, lengths of functions, import cycles.
 figures: $(STAMP)

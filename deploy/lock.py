@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from deploy.compile_server import REQUIRED
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "lock"
 PYTHON = "3.13"
@@ -27,7 +29,8 @@ def main() -> None:
     """Write all lock files."""
     FOLDER.mkdir(exist_ok=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    write("build.lock", resolve("-", "--generate-hashes", requirements="\n".join(project["build-system"]["requires"])))
+    build = [*project["build-system"]["requires"], *REQUIRED]
+    write("build.lock", resolve("-", "--generate-hashes", requirements="\n".join(build)))
     for file, extra in EXTRAS.items():
         pins = resolve("pyproject.toml", "--extra", extra, "--generate-hashes")
         if extra == "export":

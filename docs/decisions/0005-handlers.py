@@ -6,12 +6,14 @@ microseconds a call for each way, median [low, high] over the repeats, which are
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -43,7 +45,7 @@ LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length
 class Way:
     """What makes the server; on uvloop or not; messages parsed or as bytes; the collector tamed or as it comes.
 
-    `direct`: answered on the thread that takes calls in, without the event loop.
+    `direct`: answered on the thread that takes calls in, without the event loop. `compiled`: from the folder of `make compiled`.
     """
 
     server: str
@@ -51,10 +53,12 @@ class Way:
     protobuf: bool
     frozen: bool
     direct: bool = False
+    compiled: bool = False
 
 
 WAYS = {
     "the server's own, direct": Way(QUEUE, uvloop=True, protobuf=False, frozen=True, direct=True),
+    "the server's own, direct, compiled": Way(QUEUE, uvloop=True, protobuf=False, frozen=True, direct=True, compiled=True),
     "the server's own, on the event loop": Way(QUEUE, uvloop=True, protobuf=False, frozen=True),
     "grpc.aio, uvloop, bytes, frozen": Way(AIO, uvloop=True, protobuf=False, frozen=True),
     "the same, collector as it comes": Way(AIO, uvloop=True, protobuf=False, frozen=False),
@@ -141,9 +145,11 @@ def serve(way: Way) -> None:
 
 
 @contextmanager
-def started(name: str) -> Iterator[Target]:
+def started(name: str, compiled: Path) -> Iterator[Target]:
     """A bare server; killed at the end."""
-    with subprocess.Popen([sys.executable, __file__, "--serve", name], stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(compiled.absolute())} if WAYS[name].compiled else None
+    command = [sys.executable, __file__, "--serve", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line.strip().isdecimal():
@@ -158,9 +164,19 @@ def started(name: str) -> Iterator[Target]:
 @click.option("--duration", type=Seconds(), default="3s", help="Of each measurement.")
 @click.option("--repeats", type=click.IntRange(1), default=3, help="Interleaved over all ways.")
 @click.option("--allow-disturbed", is_flag=True, help="Count runs in which other programs took the cores, too.")
+@click.option("--ways", multiple=True, type=click.Choice(list(WAYS)), help="Which; all of them where none is named.")
+@click.option("--compiled", type=click.Path(path_type=Path), default="build/compiled", help="What `make compiled` has made.")
 @click.option("--serve", "way", type=click.Choice(list(WAYS)), hidden=True)
 @one_line_errors
-def main(in_flight: tuple[int, ...], duration: float, repeats: int, allow_disturbed: bool, way: str | None) -> None:
+def main(
+    in_flight: tuple[int, ...],
+    duration: float,
+    repeats: int,
+    allow_disturbed: bool,
+    ways: tuple[str, ...],
+    compiled: Path,
+    way: str | None,
+) -> None:
     """Compare ways to write a gRPC handler in Python: calls a second and CPU a call, with no network behind it."""
     if way is not None:
         serve(WAYS[way])
@@ -169,8 +185,8 @@ def main(in_flight: tuple[int, ...], duration: float, repeats: int, allow_distur
     material = Material(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8), None)
     subject = Subject(Target("", ""), Facts("bare"), None, material, (Tensor("image", "UINT8", (-1, 32, 32, 3)),))
     for repeat in range(repeats):
-        for name in WAYS:
-            with started(name) as target:
+        for name in ways or WAYS:
+            with started(name, compiled) as target:
                 for count in in_flight:
                     load = Load("bare", arrivals="closed", concurrency=count, seconds=duration)
                     recorder.run(driver, replace(subject, target=target), load, "closed", repeat)

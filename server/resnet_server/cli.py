@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from resnet_server.build_form import build_form
 from resnet_server.endpoints.security.tokens import SCOPES, add_line, line_of, new_token
 from resnet_server.errors import ServingError, StartError
 from resnet_server.option_types import PORT, SHARE, GpuNumbers, GroupOf, Names, OptionalPort, Seconds, Versions, option
@@ -27,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
-@click.version_option(package_name="resnet-serving")
+@click.version_option(package_name="resnet-serving", message=f"%(prog)s, version %(version)s ({build_form()})")
 def main() -> None:
     """Serve certified residual networks over gRPC."""
 

@@ -38,7 +38,7 @@ class Wakeup:
         self._clock = clock
         self._ring = ring
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._thread_id = threading.get_ident()
         self._at = NEVER
         self._timer: TimerHandle | None = None
 
@@ -47,7 +47,7 @@ class Wakeup:
         if when >= self._at:
             return
         self._at = when
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread_id:
             self._wind()
         else:
             self._loop.call_soon_threadsafe(self._wind)

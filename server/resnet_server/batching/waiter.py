@@ -46,7 +46,7 @@ class LoopWaiter:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._thread_id = threading.get_ident()
         self.future: asyncio.Future[Answer] = self._loop.create_future()
 
     def settle(self, outcome: Answer | ServingError) -> None:
@@ -55,7 +55,7 @@ class LoopWaiter:
 
     def post(self, work: Work) -> None:
         """See `Waiter.post`."""
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread_id:
             work()
         else:
             self._loop.call_soon_threadsafe(work)

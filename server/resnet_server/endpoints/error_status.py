@@ -1,10 +1,9 @@
 """The border: deadlines in, errors out as gRPC status, and the count of both."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -111,20 +110,9 @@ class Border:
         observer = self.observer
         return CallRecord(method, arrived, None if observer is None or caller is None else observer.begin(method, arrived, caller))
 
-    @contextlib.asynccontextmanager
-    async def call(self, method: str, context: Context) -> "AsyncIterator[CallRecord]":
+    def call(self, method: str, context: Context) -> "BorderedCall":
         """Use as `async with border.call("Classify", context) as record`; aborts the RPC on an error."""
-        record = self.record(method, getattr(context, "arrived", None) or self._now(), context)
-        try:
-            yield record
-        except asyncio.CancelledError:
-            self.left(record)
-            raise
-        except Exception as error:  # the table knows what each is worth to the caller
-            refusal = self.refusal(record, error)
-            await context.abort(refusal.code, refusal.details, refusal.trailing_metadata)
-        else:
-            self.answered(record)
+        return BorderedCall(self, self.record(method, getattr(context, "arrived", None) or self._now(), context), context)
 
     def refusal(self, record: "CallRecord", error: Exception) -> "Refusal":
         """Count what went wrong, and say how the call ends."""
@@ -195,6 +183,28 @@ class Border:
             return None
         left = min(limits)
         return self._now() + left - min(WAY_BACK_SECONDS, WAY_BACK_SHARE * max(0.0, left))
+
+
+class BorderedCall:
+    """The body of a method on the event loop, between its record and the count of how it ended."""
+
+    def __init__(self, border: Border, record: "CallRecord", context: Context) -> None:
+        self._border = border
+        self._record = record
+        self._context = context
+
+    async def __aenter__(self) -> "CallRecord":
+        return self._record
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Count it; an error aborts the RPC, which raises in its place."""
+        if error is None:
+            self._border.answered(self._record)
+        elif isinstance(error, asyncio.CancelledError):
+            self._border.left(self._record)
+        elif isinstance(error, Exception):  # the table knows what each is worth to the caller
+            refusal = self._border.refusal(self._record, error)
+            await self._context.abort(refusal.code, refusal.details, refusal.trailing_metadata)
 
 
 def status_of(error: ServingError) -> tuple[grpc.StatusCode, str]:

@@ -92,6 +92,7 @@ class Metrics:
             ("transport", "reason"),
             registry=registry,
         )
+        self.build_info = Gauge("resnet_build_info", "1 a process: compiled by mypyc, or pure Python.", ("form",), registry=registry)
         self.cache_hits = Counter("resnet_cache_hits", "Calls answered from the cache of answers.", MODEL, registry=registry)
         self.cache_misses = Counter("resnet_cache_misses", "Calls whose answer was not in the cache.", MODEL, registry=registry)
         self.cache_bytes = Gauge("resnet_cache_bytes", "Memory of the answers that are kept.", registry=registry)

@@ -76,6 +76,23 @@ class Sent:
         self._call.ended(sent=True)
 
 
+class Requests:
+    """What the caller of a streaming method sends, one by one."""
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+
+    def __aiter__(self) -> "Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next; raises StopAsyncIteration after the last."""
+        request = await self._call.read()
+        if request is EOF:
+            raise StopAsyncIteration
+        return request
+
+
 class Call(grpc.aio.ServicerContext[Any, Any]):
     """A call of a method. Made on the queue's thread; from `proceed` on it belongs to the event loop, unless its method is direct.
 
@@ -198,7 +215,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         method = self._method
         try:
             if method.streams_in:
-                request: Any = self._requests()
+                request: Any = Requests(self)
             else:
                 request = await self._request()
             if method.streams_out:
@@ -231,10 +248,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return self._method.reads(message)
         except Exception as error:
             await self.abort(grpc.StatusCode.INVALID_ARGUMENT, unreadable(message, error))
-
-    async def _requests(self) -> AsyncIterator[Any]:
-        while (request := await self.read()) is not EOF:
-            yield request
 
     async def _stream(self, answers: AsyncIterator[Any] | Awaitable[None]) -> None:
         if isinstance(answers, AsyncIterator):

@@ -83,7 +83,7 @@ class QueueServer(grpc.aio.Server):
         self._server.register_completion_queue(self._queue)
         self._generic: list[grpc.GenericRpcHandler[Any, Any]] = []
         self._methods: dict[bytes, Method] = {}
-        self._thread = threading.Thread(target=self._poll, name="completion-queue", daemon=True)
+        self._poller = threading.Thread(target=self._poll, name="completion-queue", daemon=True)
         self.loop = asyncio.get_running_loop()
         self._deferred: list[Callable[[], None]] = []
         self._inbox: deque[Tag] = deque()
@@ -127,7 +127,7 @@ class QueueServer(grpc.aio.Server):
         """Take calls."""
         self._server.start()
         self._take_next()
-        self._thread.start()
+        self._poller.start()
 
     async def stop(self, grace: float | None = None) -> None:
         """Turn new calls away; those that still run after `grace` seconds are cancelled.
@@ -150,7 +150,7 @@ class QueueServer(grpc.aio.Server):
         await all_gone.future
         self._server.destroy()
         self._queue.shutdown()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._poller.join)
         self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # as grpc.aio has it
@@ -163,7 +163,7 @@ class QueueServer(grpc.aio.Server):
 
     def is_here(self) -> bool:
         """See `Home.is_here`."""
-        return threading.get_ident() == self._thread.ident
+        return threading.get_ident() == self._poller.ident
 
     def defer(self, work: Callable[[], None]) -> None:
         """See `Home.defer`."""

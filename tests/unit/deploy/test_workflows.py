@@ -26,7 +26,7 @@ def test_every_target_and_file_that_a_workflow_names_exists(path: Path) -> None:
 
 
 def test_ci_lints_tests_builds_the_site_and_the_wheels_on_each_supported_python() -> None:
-    assert set(CI["jobs"]) == {"lint", "test", "docs", "wheels"}
+    assert set(CI["jobs"]) == {"lint", "test", "compiled", "docs", "wheels"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     supported = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
     assert CI["jobs"]["test"]["strategy"]["matrix"]["python"] == supported

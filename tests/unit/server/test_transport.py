@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -23,17 +24,25 @@ async def test_many_calls_at_once_each_get_their_own_answer(kind: str) -> None:
     assert answers == messages
 
 
+class Asked:
+    """gRPC's server; tells whenever it is asked for a call."""
+
+    def __init__(self, server: Any, tell: Callable[[], None]) -> None:
+        self._server, self._tell = server, tell
+
+    def request_call(self, *arguments: Any) -> Any:
+        self._tell()
+        return self._server.request_call(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
 async def test_a_loop_that_lags_holds_callers_back_and_serves_them_all_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QueueServer, "most_told", 3)
     async with serving("queue", Echo=echo) as (server, channel):
         waiting: list[int] = []
-        take = server._take_next
-
-        def counted() -> None:
-            waiting.append(len(server._inbox))
-            take()
-
-        server._take_next = counted
+        server._server = Asked(server._server, lambda: waiting.append(len(server._inbox)))
         messages = [index.to_bytes(4, "big") for index in range(1000)]
         assert await asyncio.gather(*(method(channel, "Echo")(message, timeout=60) for message in messages)) == messages
         unknown = await asyncio.gather(*(failure(method(channel, "Nothing")(b"")) for _ in range(20)))

@@ -132,7 +132,7 @@ async def test_who_leaves_is_noticed_at_once_and_what_is_answered_late_is_droppe
         with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
             await call
         await held.until(lambda: bool(held.left))
-        assert held.left == [(b"1", server._thread.ident)]
+        assert held.left == [(b"1", server._poller.ident)]
         late.answer(b"too late")
         assert await method(channel, "Echo")(b"x") == b"x"
         del late
@@ -170,7 +170,7 @@ async def test_an_answer_from_another_thread_and_one_that_was_posted_arrive() ->
         held.calls[bytes([3])].answer(bytes([3]))  # from this thread, the event loop's
         held.calls[bytes([3])].post(answer_all)  # a call that is over carries work all the same
         assert await asyncio.wait_for(asyncio.gather(*calls), 10) == [bytes([index]) for index in range(20)]
-        assert threads == [server._thread.ident]
+        assert threads == [server._poller.ident]
         held.calls.clear()
 
 

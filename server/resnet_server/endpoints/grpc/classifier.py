@@ -47,7 +47,6 @@ class ClassifierService:
         async with self._border.call("Classify", context) as call:
             with self.door.entered(len(message)):
                 return await self._classify(message, call, context)
-        raise AssertionError("unreachable: the border aborts")
 
     async def _classify(self, message: bytes, call: CallRecord, context: Context) -> bytes:
         found = read_classify(message)

@@ -72,7 +72,6 @@ class InferenceService:
         """True while the model is served and has an engine; False for an unknown one, too."""
         async with self._border.call("ModelReady", context):
             return pb.ModelReadyResponse(ready=self._registry.is_up(request.name, request.version))
-        raise AssertionError("unreachable: the border aborts")
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         """Name, version and the extensions that work."""
@@ -84,7 +83,6 @@ class InferenceService:
             model = self._registry.find(request.name, request.version)
             call.model, call.version = model.name, model.version
             return self._metadata(model)
-        raise AssertionError("unreachable: the border aborts")
 
     def _names(self) -> list[str]:
         return sorted({*EXTENSIONS, *(name for extension in self._extensions for name in extension.names)})

@@ -33,7 +33,6 @@ class ModelConfigService:
             model = self._registry.find(request.name, request.version)
             call.model, call.version = model.name, model.version
             return pb.ModelConfigResponse(config=self._config(model))
-        raise AssertionError("unreachable: the border aborts")
 
     def _config(self, model: ServedModel) -> pb.ModelConfig:
         info, manifest = model.info, model.manifest

@@ -9,6 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from resnet_server.batching.held_bytes import HeldBytes
+from resnet_server.build_form import build_form
 from resnet_server.endpoints.address import bare, check_unix, is_unix, written
 from resnet_server.endpoints.answer_cache import AnswerCache
 from resnet_server.endpoints.call_writers import observer_of
@@ -78,6 +79,7 @@ class Listener:
         self._guard = Guard(self._access, self._border, time.monotonic)
         transport = new_server(settings.transport, [*arguments_of(settings), ("grpc.so_reuseport", int(shared_port))], self._guard)
         metrics.transport_info.labels(transport.name, transport.reason).set(1)
+        metrics.build_info.labels(build_form()).set(1)
         self._server = transport.server
         half = settings.max_held_bytes // 2
         messages, images = HeldBytes(half), WaitingBudget(half)

@@ -60,7 +60,6 @@ class SharedMemoryService:
         """Always refused."""
         async with self._border.call("CudaSharedMemoryRegister", context):
             raise NotEnabledError(NO_CUDA)
-        raise AssertionError("unreachable: the border aborts")
 
     async def CudaSharedMemoryUnregister(
         self, request: pb.CudaSharedMemoryUnregisterRequest, context: Context
