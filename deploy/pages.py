@@ -7,16 +7,22 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from resnet_bench.peers.lineup import OURS
+from resnet_bench.peers.standings import Standing, standings
 from resnet_bench.plane.record import load_plane, mean
+from resnet_bench.report.tables import with_interval
+from resnet_bench.results import read_report
 from resnet_networks import REPOSITORY
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "2026-11-25-two-cores"
+AGAINST = ROOT / "docs" / "results" / "2026-11-29-against-triton"
 IMAGES = ROOT / "docs" / "images"
 BLOCK = re.compile(r"(<!-- from ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SERVERS = {
@@ -247,6 +253,53 @@ def depth_plane() -> str:
     return markdown(("load", "auto", "best fixed network", "chosen every second", "bound"), rows)
 
 
+def against_triton() -> Iterable[Standing]:
+    """Triton in its best configuration under each load that has runs of both."""
+    for folder in sorted(AGAINST.glob("*/results.json")):
+        for standing in standings(read_report(folder)):
+            if standing.name != OURS and standing.ratio is not None:
+                yield standing
+
+
+def triton_table() -> str:
+    """Ours over Triton's Python backend, load by load, with the configuration of its that did best."""
+    rows = []
+    for standing in sorted(against_triton(), key=lambda one: (one.facts.name, one.facts.precision, one.load[1], one.load[0])):
+        (in_flight, images), ratio = standing.load, standing.ratio
+        setup = standing.cell.first.setup.partition(", ")[2].removesuffix(", no queue delay")
+        late = standing.equal[0][1] if standing.equal else None
+        work = f"{standing.facts.name} {standing.facts.precision}, {in_flight} in flight" + (
+            f", {images} rows a call" if images > 1 else ""
+        )
+        rows.append([work, setup, with_interval(ratio, 2), "" if late is None else with_interval(late, 2)])
+    return markdown(("work", "Triton's best", "ours / Triton's", "p99 at an equal rate, ours / Triton's"), rows)
+
+
+def triton_sentence() -> str:
+    """The span of the ratios of single images, what they are against, and where runs without disturbance are missing."""
+    singles = [(f"{one.facts.name} {one.facts.precision}, {one.load[0]}", one.ratio) for one in against_triton() if one.load[1] == 1]
+    medians = {name: ratio.median for name, ratio in singles if ratio is not None}
+    tried = dict.fromkeys(
+        f"{run.model} {run.precision}, {run.concurrency}"
+        for folder in sorted(AGAINST.glob("*/results.json"))
+        for run in read_report(folder).samples
+        if run.kind == "closed" and run.rows == 1
+    )
+    text = (
+        f"{min(medians.values()):.2f} to {max(medians.values()):.2f} times Triton's Python backend in the best of its three configurations "
+        f"(single images, the same file and precision, {len(medians)} of {len(tried)} loads)"
+    )
+    below = [name for name, median in medians.items() if median < 1]
+    open_yet = [name for name in tried if name not in medians]
+    text += f"; below 1 for {'; '.join(below)} in flight" if below else ""
+    return text + (f". Without undisturbed runs, and so not settled: {'; '.join(open_yet)} in flight.\n" if open_yet else ".\n")
+
+
+def quoted(name: str) -> str:
+    """A table as a script of a decision printed it."""
+    return f"```text\n{(AGAINST / name).read_text(encoding='utf-8').rstrip()}\n```\n"
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "depth-plane": depth_plane,
     "depths": depths,
@@ -257,6 +310,11 @@ GENERATED: dict[str, Callable[[], str]] = {
     "policies": policies,
     "targets": targets,
     "start": start,
+    "triton-table": triton_table,
+    "triton-sentence": triton_sentence,
+    "forms": partial(quoted, "forms.txt"),
+    "jpeg": partial(quoted, "jpeg.txt"),
+    "one-call": partial(quoted, "one-call.txt"),
 }
 
 
