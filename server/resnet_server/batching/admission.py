@@ -17,13 +17,15 @@ Kind = tuple[int, bool]
 """A priority, and whether the request is larger than a batch: promises to one kind say nothing of another's."""
 
 
-@dataclass(frozen=True)
 class Backlog:
     """Rows that would run before a new request, rows that run now, and engines that share them."""
 
-    queued: int
-    running: int
-    engines: int
+    __slots__ = ("engines", "queued", "running")
+
+    def __init__(self, queued: int, running: int, engines: int) -> None:
+        self.queued = queued
+        self.running = running
+        self.engines = engines
 
 
 @dataclass

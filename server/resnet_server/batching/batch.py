@@ -73,14 +73,7 @@ class Batch:
             answer = piece.ticket.answer(piece.start, logits[offset:end], self.rows, now, self.number, engine_seconds)
             offset = end
             if answer is not None:
-                yield piece.ticket, answer if self.choice is None else chosen(answer, self.choice)
-
-
-def chosen(answer: Answer, choice: Choice) -> ChosenAnswer:
-    """The answer, with which network gave it."""
-    return ChosenAnswer(
-        answer.logits, answer.batch_rows, answer.queue_seconds, answer.compute_seconds, answer.batch, answer.engine_seconds, choice
-    )
+                yield piece.ticket, answer if self.choice is None else ChosenAnswer(answer, self.choice)
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,13 @@ class Chooser(Protocol):
         """Learn from a batch that ran."""
 
 
-@dataclass(frozen=True)
 class ChosenAnswer(Answer):
     """An answer, and which network gave it."""
 
-    choice: Choice
+    __slots__ = ("choice",)
+
+    def __init__(self, answer: Answer, choice: Choice) -> None:
+        super().__init__(
+            answer.logits, answer.batch_rows, answer.queue_seconds, answer.compute_seconds, answer.batch, answer.engine_seconds
+        )
+        self.choice = choice

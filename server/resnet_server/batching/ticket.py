@@ -1,7 +1,5 @@
 """Rows that wait for an answer, and the pieces of them that go in one batch."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from resnet_server.batching.chooser import Lane
@@ -75,10 +73,12 @@ class Ticket:
         return Answer(logits, self.batch_rows, self.started_at - self.enqueued_at, now - self.started_at, batch, engine_seconds)
 
 
-@dataclass(frozen=True)
 class Piece:
     """Rows `start` to `stop` of a ticket."""
 
-    ticket: Ticket
-    start: int
-    stop: int
+    __slots__ = ("start", "stop", "ticket")
+
+    def __init__(self, ticket: Ticket, start: int, stop: int) -> None:
+        self.ticket = ticket
+        self.start = start
+        self.stop = stop
