@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.errors import LateError, UnreachableDeadlineError
 
-LEARN = 0.05  # weight of the newest lag: about the last 20 answers
-MARGINS = 2.0  # mean deviations of the lag kept free before the deadline
+LEARN = 0.05  # weight of the newest lag, where answers are few: about the last 20
+SLOT_SECONDS, LEARN_SECONDS = 0.025, 0.25
+"""Lags are averaged over a slot and learned with this time constant. What is learned changes who is let in, which shows only once those
+are answered: learned faster than that, the correction swings between a full queue and an idle engine."""
+OUTLIER, LEAST_DEVIATION = 4.0, 0.01  # a stall may raise the lag of a slot by so many deviations, which are so many seconds at least
+MARGINS = 3.0  # mean deviations of the lag kept free before the deadline
 FADE_SECONDS, FADE_BATCHES = 0.25, 10.0  # in which a lag falls to a third though nothing is answered: the longer of the two
+SILENCE_SECONDS = 0.1  # without an answer, from which on it fades
 PROBE_SECONDS = 1.0  # without a batch to learn from, after which an idle model tries whether its plan is still right
 PROBE_TIMES = 4.0  # how far off the plan may be for that
 
@@ -28,29 +33,40 @@ class Backlog:
         self.engines = engines
 
 
-@dataclass
 class Lag:
-    """How far promises of one kind were off of late, in seconds; what was learned fades with time."""
+    """How far promises of one kind were off of late, in seconds; what was learned fades with time where nothing is answered."""
 
-    fade: float
-    seconds: float = 0.0
-    deviation: float = 0.0
-    at: float = 0.0
+    def __init__(self, fade: float) -> None:
+        self._fade = fade
+        self.seconds = self.deviation = 0.0
+        self._at = self._slot = 0.0
+        self._count, self._late, self._off = 0, 0.0, 0.0
 
     def learn(self, late: float, now: float) -> None:
         """One answer came `late` seconds after its promise (negative: before)."""
-        self._fade(now)
-        self.seconds += LEARN * (late - self.seconds)
-        self.deviation += LEARN * (abs(late - self.seconds) - self.deviation)
+        left = self._left(now)
+        self.seconds, self.deviation, self._at = left * self.seconds, left * self.deviation, now
+        self._late, self._off = left * self._late, left * self._off  # of a slot that silence cut short
+        late = min(late, self.seconds + OUTLIER * max(self.deviation, LEAST_DEVIATION))
+        self._count += 1
+        self._late += late
+        self._off += abs(late - self.seconds)
+        if now - self._slot >= SLOT_SECONDS:
+            self._close_slot(now - self._slot)
+            self._slot = now
 
     def allowance(self, now: float) -> float:
         """Seconds to add to a promise."""
-        self._fade(now)
-        return max(0.0, self.seconds) + MARGINS * self.deviation
+        return self._left(now) * (max(0.0, self.seconds) + MARGINS * self.deviation)
 
-    def _fade(self, now: float) -> None:
-        left = math.exp(min(0.0, self.at - now) / self.fade)
-        self.seconds, self.deviation, self.at = left * self.seconds, left * self.deviation, now
+    def _close_slot(self, seconds: float) -> None:
+        weight = min(1 - math.exp(-seconds / LEARN_SECONDS), LEARN * self._count)
+        self.seconds += weight * (self._late / self._count - self.seconds)
+        self.deviation += weight * (self._off / self._count - self.deviation)
+        self._count, self._late, self._off = 0, 0.0, 0.0
+
+    def _left(self, now: float) -> float:
+        return math.exp(min(0.0, self._at + SILENCE_SECONDS - now) / self._fade)
 
 
 class Admission:
@@ -82,7 +98,9 @@ class Admission:
         if best > remaining and not (idle and best <= PROBE_TIMES * remaining and self._is_due(now)):
             raise UnreachableDeadlineError(f"the deadline leaves {1e3 * remaining:.1f} ms; {rows} rows take about {1e3 * best:.1f} ms")
         promised = self.seconds(rows, backlog, times)
-        expected = promised + self._lag(kind).allowance(now)
+        expected = promised
+        if backlog.queued:  # what is learned bounds the queue; it must not leave an engine without work
+            expected += self._lag(kind).allowance(now)
         if expected > remaining and not idle:
             text = (
                 f"the deadline leaves {1e3 * remaining:.1f} ms; with {backlog.queued} rows queued the answer takes {1e3 * expected:.1f} ms"

@@ -52,23 +52,40 @@ KIND = (2, False)
 def test_broken_promises_make_it_careful_and_kept_ones_trustful_again() -> None:
     admission, backlog = Admission(CostModel(1e-3, 1e-3), 8), Backlog(8, 0, 1)
     admission.check(1, 0.012, backlog, KIND, 0.0)
-    for _ in range(100):
-        admission.kept(0.005, KIND, 0.0)
+    for number in range(100):
+        admission.kept(0.005, KIND, 0.03 * number)
     with pytest.raises(LateError, match="the answer takes 16"):
-        admission.check(1, 0.012, backlog, KIND, 0.0)
-    admission.check(1, 0.012, backlog, (1, False), 0.0)  # what was promised to others says nothing of the urgent
-    for _ in range(200):
-        admission.kept(0.0, KIND, 0.0)
-    admission.check(1, 0.012, backlog, KIND, 0.0)
+        admission.check(1, 0.012, backlog, KIND, 3.0)
+    admission.check(1, 0.012, backlog, (1, False), 3.0)  # what was promised to others says nothing of the urgent
+    for number in range(200):
+        admission.kept(0.0, KIND, 3 + 0.03 * number)
+    admission.check(1, 0.012, backlog, KIND, 9.0)
 
 
 def test_what_a_stall_taught_fades_though_nothing_is_answered() -> None:
-    admission, backlog = Admission(CostModel(1e-3, 1e-3), 8), Backlog(0, 1, 1)
-    for _ in range(20):
-        admission.kept(0.5, KIND, 10.0)
+    admission, backlog = Admission(CostModel(1e-3, 1e-3), 8), Backlog(1, 1, 1)
+    for number in range(200):
+        admission.kept(0.5, KIND, 10 + 0.005 * number)
     with pytest.raises(LateError):
-        admission.check(1, 0.2, backlog, KIND, 10.0)
-    admission.check(1, 0.2, backlog, KIND, 11.0)
+        admission.check(1, 0.2, backlog, KIND, 11.0)
+    admission.check(1, 0.2, Backlog(0, 1, 1), KIND, 11.0)  # what was learned must not leave an engine without work
+    admission.check(1, 0.2, backlog, KIND, 12.0)
+    admission.kept(0.0, KIND, 20.0)
+    admission.kept(0.0, KIND, 20.1)
+    admission.check(1, 0.02, backlog, KIND, 20.1)  # one answer does not bring it back
+
+
+def test_the_answers_of_a_moment_are_learned_like_one_and_a_stall_as_an_outlier() -> None:
+    """Learned one by one they swung the door: those let in meanwhile are answered, and show what that did, only later."""
+    admission, backlog = Admission(CostModel(1e-3, 1e-3), 8), Backlog(8, 0, 1)
+    for number in range(40):
+        admission.kept(0.0, KIND, 0.025 * number)
+    for _ in range(1000):
+        admission.kept(0.03, KIND, 1.0)
+    admission.check(1, 0.025, backlog, KIND, 1.0)
+    for _ in range(20):
+        admission.kept(5.0, KIND, 1.03)
+    admission.check(1, 0.06, backlog, KIND, 1.03)
 
 
 def test_an_idle_model_that_has_gone_wrong_still_lets_requests_in_to_learn() -> None:
