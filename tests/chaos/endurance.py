@@ -27,6 +27,7 @@ from serving import RunningServer, running_server
 from versions import add_version
 
 FLAT_PERCENT = 2.0
+CALLERS = 16
 WRONG_PAUSE, RELOAD_PAUSE, MISHAP_PAUSE = 0.05, 15.0, 10.0
 MODEL, CHANGING = "resnet20", "resnet32"
 MODES = {
@@ -103,7 +104,7 @@ def reading(server: RunningServer, began: float, callers: Callers, mistakes: Mis
 
 async def endure(server: RunningServer, mode: str, seconds: float, every: float, seed: int, keep: Any) -> list[dict[str, Any]]:
     """Make trouble for so long and read every so many seconds, given to `keep` each time."""
-    callers, mistakes = Callers(server.url, await known(server.url), seed), Mistakes(server.url)
+    callers, mistakes = Callers(server.url, await known(server.url), seed, CALLERS), Mistakes(server.url)
     trouble = Trouble(server, random.Random(seed))
     aside = [asyncio.ensure_future(work) for work in (callers.run(), mistakes.make())]
     if "--model-control" in MODES[mode]:
@@ -129,9 +130,10 @@ async def endure(server: RunningServer, mode: str, seconds: float, every: float,
 
 
 def growth_percent(readings: list[dict[str, Any]]) -> float:
-    """Of the memory; a median, since a process that has just died is missing in a reading."""
-    third = max(1, len(readings) // 3)
-    first, last = (statistics.median(one["memory_mib"] for one in part) for part in (readings[:third], readings[-third:]))
+    """Of the memory, from the median of the first third to that of the last; of those readings in which no process was missing."""
+    whole = [one["memory_mib"] for one in readings if one["processes"] == max(each["processes"] for each in readings)]
+    third = max(1, len(whole) // 3)
+    first, last = statistics.median(whole[:third]), statistics.median(whole[-third:])
     return 100 * float(last / first - 1)
 
 

@@ -29,7 +29,7 @@ from resnet_proto import classifier_pb2
 from resnet_proto import open_inference_pb2 as pb
 from serving import RunningServer
 
-CALLERS = 64
+MODEL, CALLERS = "resnet20", 64
 PATIENCE = 30.0  # seconds in which every call has an answer or an error that says why not
 RECONNECT = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200), ("grpc.use_local_subchannel_pool", 1)]
 TOLERANCE = 1e-3  # between batches of other sizes
@@ -60,22 +60,22 @@ async def known(url: str) -> Known:
     """What a calm server says to the sample."""
     images = load_sample().images[:128]
     async with AsyncClient(url) as client:
-        return Known(images, np.asarray(await client.infer(images)))
+        return Known(images, np.asarray(await client.infer(images, model=MODEL)))
 
 
 class Callers:
-    """CALLERS that call in a closed loop until told to stop; of every eight, one sends an encoded image and one hangs up at times."""
+    """`count` that call in a closed loop until told to stop; of every eight, one sends an encoded image and one hangs up at times."""
 
-    def __init__(self, url: str, known: Known, seed: int) -> None:
+    def __init__(self, url: str, known: Known, seed: int, count: int = CALLERS) -> None:
         self.answers = Answers()
         self.answered = asyncio.Event()
-        self._url, self._known, self._seed = url, known, seed
+        self._url, self._known, self._seed, self._count = url, known, seed, count
         self._stopped = False
 
     async def run(self) -> None:
         channels = [grpc.aio.insecure_channel(self._url, [*RECONNECT, ("grpc.channel_id", number)]) for number in range(8)]
         try:
-            await asyncio.gather(*(self._caller(number, channels[number % 8]) for number in range(CALLERS)))
+            await asyncio.gather(*(self._caller(number, channels[number % 8]) for number in range(self._count)))
         finally:
             await asyncio.gather(*(channel.close(None) for channel in channels))
 
@@ -93,10 +93,10 @@ class Callers:
             start = chance.randrange(len(self._known.images) - count + 1)
             expected = self._known.logits[start : start + count]
             if number % 8 == 7:
-                request = classifier_pb2.ClassifyRequest(images=[png(self._known.images[start])], top_k=1)
+                request = classifier_pb2.ClassifyRequest(model_name=MODEL, images=[png(self._known.images[start])], top_k=1)
                 await self._judge(classify(request, timeout=PATIENCE), partial(_same_class, expected))
             else:
-                call = infer(infer_request(self._known.images[start : start + count], Asked()), timeout=PATIENCE)
+                call = infer(infer_request(self._known.images[start : start + count], Asked(MODEL)), timeout=PATIENCE)
                 if number % 8 == 6 and chance.random() < 0.3:
                     await self._hang_up(call)
                 else:
