@@ -33,7 +33,7 @@ def resident() -> int:
 
 
 def trim() -> None:
-    """Give all free memory back to the system: some 20 ms after a flood of large messages, in which nobody else is given memory."""
+    """Give all free memory back to the system: 30 ms and more after a flood of large messages, in which nobody else is given memory."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

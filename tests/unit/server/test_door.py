@@ -32,12 +32,25 @@ from resnet_server.errors import (
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.served_model import ServedModel
+from resnet_server.processes.memory import KeptMemory
 
 
 def served(batcher: Batcher, name: str = "resnet20", version: str = "1") -> ServedModel:
     model = ServedModel.__new__(ServedModel)
     model.batcher, model.name, model.version, model.precision = batcher, name, version, "fp32"
     return model
+
+
+async def test_memory_is_given_back_once_no_large_message_has_come_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(KeptMemory, "look", lambda _: looks.append(len(looks)))
+    registry = Registry()
+    registry.state = "ready"
+    door = Door(registry, HeldBytes(door_module.LARGE))
+    for size, expected in ((1, 1), (door_module.LARGE, 1), (1, 2)):
+        with door.entered(size):
+            await door.settle_memory()
+        assert len(looks) == expected
 
 
 def test_a_message_is_judged_by_state_and_by_what_callers_hold_and_gives_back() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from resnet_server.models.registry import Registry
 from resnet_server.processes.memory import KeptMemory
 
 BEAT_SECONDS, DEAD_SECONDS = 0.5, 10.0
-MEMORY_BEATS = 10  # between two looks at the memory that large messages left
+MEMORY_SECONDS, LARGE = 5.0, 1 << 20  # between two looks at the memory that messages of so many bytes left
 RETRY_SECONDS = 0.1
 
 
@@ -46,8 +45,10 @@ class Door:
         self._now = now
         self.access = access if access is not None else Access(None, open_admin=False)
         self._beat = now()
+        self._large_came = False
+        self._memory = KeptMemory()
         self.chores: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def enter(self, message_bytes: int) -> None:
         """Judge a message by its size alone, and take that from the budget; the caller gives it back.
@@ -58,6 +59,8 @@ class Door:
         if not self.held.try_take(message_bytes):
             text = f"the server holds {self.held.held} bytes of requests; {message_bytes} more would exceed {self.held.most}"
             raise QueueFullError(text, RETRY_SECONDS)
+        if message_bytes >= LARGE:
+            self._large_came = True
 
     def take_rows(self, caller: Caller, rows: int) -> None:
         """Count the rows of a call; raises QuotaError where its token has had its own."""
@@ -98,22 +101,30 @@ class Door:
         return self._now() - self._beat < DEAD_SECONDS
 
     def start(self) -> None:
-        """Begin to look after the batchers."""
-        self._task = asyncio.get_running_loop().create_task(self._look_after())
+        """Begin to look after the batchers, and after the memory."""
+        self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._look_after(), self._settle())]
 
     async def close(self) -> None:
         """Stop that."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _look_after(self) -> None:
-        memory = KeptMemory()
-        for beat in itertools.count(1):
+        while True:
             if all(model.batcher.is_free() for model in self.registry.ready):
                 self._beat = self._now()
             for chore in self.chores:
                 chore()
-            if not beat % MEMORY_BEATS:
-                await asyncio.to_thread(memory.look)
             await asyncio.sleep(BEAT_SECONDS)
+
+    async def _settle(self) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_SECONDS)
+            await self.settle_memory()
+
+    async def settle_memory(self) -> None:
+        """Give back what large messages left, once none has come since the last time: giving back holds others up, and more may come."""
+        large_came, self._large_came = self._large_came, False
+        if not large_came:
+            await asyncio.to_thread(self._memory.look)
