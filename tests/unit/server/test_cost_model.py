@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from resnet_server.batching.admission import Admission, Backlog
+from resnet_server.batching.admission import Admission, Backlog, Lag
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.delay_rule import DelayRule
 from resnet_server.errors import LateError, UnreachableDeadlineError
@@ -83,9 +83,13 @@ def test_the_answers_of_a_moment_are_learned_like_one_and_a_stall_as_an_outlier(
     for _ in range(1000):
         admission.kept(0.03, KIND, 1.0)
     admission.check(1, 0.025, backlog, KIND, 1.0)
-    for _ in range(20):
-        admission.kept(5.0, KIND, 1.03)
-    admission.check(1, 0.06, backlog, KIND, 1.03)
+    for number in range(40):
+        admission.kept(5.0, KIND, 1.03 if number < 20 else 1.06)
+    admission.check(1, 0.06, backlog, KIND, 1.06)
+    lag = Lag(0.25)
+    for number in range(2000):  # ten at a time, of which one came as promised
+        lag.learn(0.03 if number % 10 else 0.0, 0.05 * (number // 10) + 1e-4 * (number % 10))
+    assert lag.seconds == pytest.approx(0.027, abs=0.003)
 
 
 def test_an_idle_model_that_has_gone_wrong_still_lets_requests_in_to_learn() -> None:
