@@ -13,7 +13,7 @@ from resnet_server.frontends import supervisor
 from resnet_server.frontends.supervisor import HANG_SECONDS, LONGEST_SILENCE, LOOK_SECONDS, QUIET_SECONDS, Silence
 from resnet_server.processes.standing import Standing, is_stopped, standing_of
 
-SECONDS = 30.0
+SECONDS, MOST_LOOKS = 30.0, 1000
 WAITS = "import sys; print(flush=True); sys.stdin.read()"
 COMPUTES = "import sys; print(flush=True)\nwhile True: pass"
 COMPUTES_ASIDE = "import sys, threading\ndef spin():\n  while True: pass\nthreading.Thread(target=spin, daemon=True).start()\n" + WAITS
@@ -75,11 +75,12 @@ def looks(monkeypatch: pytest.MonkeyPatch, runnable: bool, computed: float, sile
         return Standing(stopped=False, runnable=runnable, seconds=seconds[0])
 
     monkeypatch.setattr(supervisor, "standing_of", standing)
-    silence = silence or Silence()
-    count = 1
-    while not silence.is_too_long(1):
-        count += 1
-    return count * LOOK_SECONDS
+    return counted(silence or Silence())
+
+
+def counted(silence: Silence) -> float:
+    """Seconds of looks until it is too long."""
+    return next(count for count in range(1, MOST_LOOKS) if silence.is_too_long(1)) * LOOK_SECONDS
 
 
 SOON = QUIET_SECONDS + HANG_SECONDS + 2 * LOOK_SECONDS
@@ -100,7 +101,4 @@ def test_a_word_starts_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_the_system_does_not_say_only_the_longest_silence_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "standing_of", lambda _: None)
-    silence, count = Silence(), 1
-    while not silence.is_too_long(1):
-        count += 1
-    assert count * LOOK_SECONDS > LONGEST_SILENCE
+    assert counted(Silence()) > LONGEST_SILENCE
