@@ -130,10 +130,11 @@ async def endure(server: RunningServer, mode: str, seconds: float, every: float,
 
 
 def growth_percent(readings: list[dict[str, Any]]) -> float:
-    """Of the memory, from the median of the first third to that of the last; of those readings in which no process was missing."""
-    whole = [one["memory_mib"] for one in readings if one["processes"] == max(each["processes"] for each in readings)]
-    third = max(1, len(whole) // 3)
-    first, last = statistics.median(whole[:third]), statistics.median(whole[-third:])
+    """Of the memory, from the median of the first third to that of the last; of those readings that have the usual number of processes."""
+    usual = statistics.mode(one["processes"] for one in readings)
+    alike = [one["memory_mib"] for one in readings if one["processes"] == usual]
+    third = max(1, len(alike) // 3)
+    first, last = statistics.median(alike[:third]), statistics.median(alike[-third:])
     return 100 * float(last / first - 1)
 
 
