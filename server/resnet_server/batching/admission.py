@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.errors import LateError, UnreachableDeadlineError
