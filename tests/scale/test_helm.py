@@ -15,6 +15,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "keda": {"autoscaling": {"kind": "keda"}, "monitoring": {"serviceMonitor": True, "rules": True, "labels": {"release": "prometheus"}}},
     "cuda": {"server": {"device": "cuda", "env": {"RESNET_SERVER_PRECISION": "fp16"}}, "temporaryMemory": "1Gi"},
     "path": {"repository": {"kind": "path", "path": "/models"}, "server": {"preStopSeconds": 0}, "image": {"digest": "sha256:" + "0" * 64}},
+    "secured": {"security": {"tlsSecret": "resnet-tls", "tokensSecret": "resnet-tokens"}},
+    "mtls": {"security": {"tlsSecret": "resnet-tls", "clientCaSecret": "clients.example"}},
     "named": {"nodeSelector": {"pool": "cpu"}, "imagePullSecrets": [{"name": "pull"}], "priorityClassName": "high"},
 }
 IMAGE = {"repository": {"kind": "image", "image": "registry.example/resnet-models:1"}}
@@ -56,6 +58,8 @@ def test_the_linter_finds_nothing(name: str) -> None:
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"server": {"connectionSeconds": 0}}, "/server/connectionSeconds"),
         ({"server": {"env": {"precision": "int8"}}}, "'precision' does not match"),
+        ({"security": {"clientCaSecret": "clients"}}, "/security"),
+        ({"security": {"tokensSecret": "No Name"}}, "/security/tokensSecret"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, Any], named: str) -> None:
@@ -64,10 +68,29 @@ def test_a_wrong_value_is_named(values: dict[str, Any], named: str) -> None:
     assert named in str(caught.value)
 
 
-def test_helm_and_kustomize_run_the_same_pod() -> None:
+def sorted_lists(spec: Resource) -> Resource:
+    """The order of these says nothing, and a patch puts its own first."""
+    pod = spec["template"]["spec"]
+    for holder, key in (
+        (pod["containers"][0], "env"),
+        (pod["containers"][0], "volumeMounts"),
+        (pod["containers"][0], "ports"),
+        (pod, "volumes"),
+    ):
+        holder[key] = sorted(holder[key], key=lambda entry: str(entry["name"]))
+    return spec
+
+
+@pytest.mark.parametrize("components", [(), ("secured",)])
+def test_helm_and_kustomize_run_the_same_pod(components: tuple[str, ...], tmp_path: Path) -> None:
     """A fact written in both must not drift apart."""
-    ours = manifests.one(manifests.kustomized(manifests.KUBERNETES / "base"), "Deployment")["spec"]
-    theirs = manifests.one(rendered({}), "Deployment")["spec"]
+    composed, chart = manifests.overlay(tmp_path, "base", *components), rendered(VALUES[components[0] if components else "defaults"])
+    for name in ("", "-headless"):
+        one, other = (
+            manifests.one(found, "Service", start + name) for found, start in ((composed, "resnet-server"), (chart, "demo-resnet-serving"))
+        )
+        assert one["spec"]["ports"] == other["spec"]["ports"]
+    ours, theirs = (sorted_lists(manifests.one(found, "Deployment")["spec"]) for found in (composed, chart))
     for pod in (ours["template"]["spec"], theirs["template"]["spec"]):
         del pod["serviceAccountName"], pod["topologySpreadConstraints"][0]["labelSelector"], pod["containers"][0]["image"]
     assert theirs["template"]["spec"] == ours["template"]["spec"]

@@ -44,6 +44,25 @@ def test_a_model_image_replaces_the_claim(version: str, tmp_path: Path) -> None:
     assert pod["containers"][0]["env"][0] == {"name": "RESNET_SERVER_REPOSITORY", "value": "/repository/models"}
 
 
+@pytest.mark.parametrize("version", manifests.VERSIONS)
+def test_a_secured_pod_is_probed_beside_its_tls(version: str, tmp_path: Path) -> None:
+    found = manifests.overlay(tmp_path, "overlays/cpu", "secured")
+    manifests.check(found, version)
+    pod = manifests.one(found, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {container[f"{kind}Probe"]["grpc"]["port"] for kind in ("startup", "readiness", "liveness")} == {8003}
+    assert container["livenessProbe"]["grpc"]["service"] == "liveness"
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    files = {
+        entry["name"]: entry["value"]
+        for entry in container["env"]
+        if entry["name"].startswith(("RESNET_SERVER_TLS", "RESNET_SERVER_TOKENS"))
+    }
+    assert len(files) == 3
+    assert {path.rpartition("/")[0] for path in files.values()} == {mounted["tls"], mounted["tokens"]}
+    assert {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume} == {"resnet-tls", "resnet-tokens"}
+
+
 def test_a_misspelt_field_is_found() -> None:
     deployment = manifests.one(manifests.kustomized(manifests.KUBERNETES / "overlays" / "cpu"), "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]

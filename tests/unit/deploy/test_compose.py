@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from resnet_server.cli import serve
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -50,7 +51,7 @@ def test_the_health_check_is_asked_seldom() -> None:
     assert int(interval) >= 30
 
 
-@pytest.mark.parametrize("name", ["gpu.yml", "publish.yml", "published.yml"])
+@pytest.mark.parametrize("name", ["gpu.yml", "publish.yml", "published.yml", "secured.yml"])
 def test_an_overlay_changes_only_what_there_is(name: str) -> None:
     overlay = yaml.safe_load((ROOT / "deploy" / name).read_text())["services"]
     assert set(overlay) <= set(SERVICES)
@@ -74,3 +75,12 @@ def test_a_plain_start_needs_no_pytorch_and_no_volume_of_models() -> None:
 @pytest.mark.parametrize("name", ["server", "bench"])
 def test_a_new_volume_is_not_filled_with_the_image_s_networks_before_the_job_runs(name: str) -> None:
     assert PUBLISH["services"][name]["volumes"] == ["repository:/repository:ro,nocopy"]
+
+
+def test_a_secured_server_has_its_health_check_asked_beside_tls() -> None:
+    service = yaml.safe_load((ROOT / "deploy" / "secured.yml").read_text())["services"]["server"]
+    names = {f"RESNET_SERVER_{option.name.upper()}" for option in serve.params if option.name}
+    assert set(service["environment"]) <= names
+    assert "RESNET_SERVER_HEALTH_PORT" in service["environment"]
+    folder = service["volumes"][0].rsplit(":", 2)[1]
+    assert all(value.startswith(f"{folder}/") for name, value in service["environment"].items() if "TLS" in name or "TOKENS" in name)

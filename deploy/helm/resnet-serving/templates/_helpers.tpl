@@ -47,3 +47,12 @@ memory: {{ .Values.resources.memory }}
 nvidia.com/gpu: {{ .Values.resources.gpus | quote }}
 {{- end }}
 {{- end }}
+
+{{- /* The port of probes: their own, without TLS and tokens, as soon as callers need either. */}}
+{{- define "resnet.probed" -}}
+{{- if or .Values.security.tlsSecret .Values.security.tokensSecret }}8003{{ else }}8001{{ end }}
+{{- end }}
+
+{{- define "resnet.grpcProtocol" -}}
+{{- if .Values.security.tlsSecret }}https{{ else }}kubernetes.io/h2c{{ end }}
+{{- end }}
