@@ -110,7 +110,7 @@ proto: $(STAMP)
 compose-test: $(STAMP)
 	$(BIN)/python -m deploy.check
 
-# Kubernetes, Helm, KServe, Envoy and Ray without a cluster, with tools in an environment of their own.
+# Kubernetes, Helm, KServe, Envoy, Ray and a bucket without a cluster, with tools in an environment of their own.
 scale-test: $(STAMP) $(SCALE)/.installed
 	EXPORT_PYTHON=$(BIN)/python $(SCALE)/bin/python -m pytest tests/scale
 
@@ -125,7 +125,7 @@ scale-prices: $(STAMP) $(SCALE)/.installed
 $(SCALE)/.installed: pyproject.toml tests/scale/requirements.txt
 	test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
 	$(SCALE)/bin/python -m pip install --quiet --upgrade pip
-	$(SCALE)/bin/python -m pip install --quiet --editable released --editable '.[ray]' -r tests/scale/requirements.txt
+	$(SCALE)/bin/python -m pip install --quiet --editable released --editable '.[ray,remote]' -r tests/scale/requirements.txt
 	$(SCALE)/bin/python -m pip install --quiet --no-deps kserve==0.21.0
 	touch $@
 

@@ -21,8 +21,13 @@ TORCH_FAMILY = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 HEADER = "# Made by `make lock`; do not edit.\n"
 
 
-EXTRAS = {"server.lock": "server", "server-gpu.lock": "server-gpu", "bench.lock": "bench", "export.lock": "export"}
-"""Each image's file and the extra of pyproject.toml that it needs."""
+EXTRAS = {
+    "server.lock": ("server", "traces", "remote"),
+    "server-gpu.lock": ("server-gpu", "traces", "remote"),
+    "bench.lock": ("bench",),
+    "export.lock": ("export",),
+}
+"""Each image's file and the extras of pyproject.toml that it needs."""
 
 
 def main() -> None:
@@ -31,9 +36,9 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     build = [*project["build-system"]["requires"], *REQUIRED]
     write("build.lock", resolve("-", "--generate-hashes", requirements="\n".join(build)))
-    for file, extra in EXTRAS.items():
-        pins = resolve("pyproject.toml", "--extra", extra, "--generate-hashes")
-        if extra == "export":
+    for file, extras in EXTRAS.items():
+        pins = resolve("pyproject.toml", *(part for extra in extras for part in ("--extra", extra)), "--generate-hashes")
+        if "export" in extras:
             write("torch.lock", [pin for pin in pins if TORCH_FAMILY.match(pin)])
             pins = [pin for pin in pins if not TORCH_FAMILY.match(pin)]
         write(file, pins)

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,12 +22,11 @@ from prometheus_client import (
 
 from resnet_server.endpoints.address import bare, is_unix, written
 from resnet_server.endpoints.grpc.server import Listener
+from resnet_server.endpoints.metrics_page import SecuredMetrics
 from resnet_server.endpoints.security.access import access_of
 from resnet_server.endpoints.security.certificates import certificates_of
 from resnet_server.engines.device import available_cores, pick_devices
-from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.errors import StartError
-from resnet_server.frontends.handoff import Handoff
 from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
@@ -34,9 +35,10 @@ from resnet_server.models.group_loader import GroupLoader, GroupSource, alone, c
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.loader import Loader, resident_bytes
 from resnet_server.models.model_control import ModelControl, load_all, load_groups
+from resnet_server.models.model_settings import wanted_of
 from resnet_server.models.registry import Refused, Registry
-from resnet_server.models.repository import Published, Trust, scan
-from resnet_server.models.versions import parse_versions
+from resnet_server.models.remote import open_repository
+from resnet_server.models.repository import Published, Repository, Trust, scan
 from resnet_server.processes.event_loop import settle_memory
 from resnet_server.settings import Settings
 
@@ -116,17 +118,22 @@ class App:
 
     async def start(self) -> None:
         """Load the models and open the door to them. May be cancelled."""
-        settings = self.settings
+        repository = open_repository(self.settings)
+        self._exit.callback(repository.give_up)
+        await asyncio.to_thread(repository.refresh)
+        settings = self.settings = replace(self.settings, repository=repository.root)
         devices = pick_devices(settings.device, settings.devices)
         log.info("device: %s (%s)", ", ".join(map(str, devices)), devices[0].reason)
         check_groups(settings)
-        found = scan(
-            settings.repository,
+        found = await asyncio.to_thread(
+            scan,
+            repository,
             models=names_to_scan(settings),
-            versions=parse_versions(settings.versions),
+            wanted=wanted_of(settings),
             trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
             may_be_empty=settings.model_control != "none",
         )
+        await asyncio.to_thread(repository.prune, {published.folder for published in found})
         self._groups = sources(settings, found)
         found = alone(settings, found)
         metrics = self._open_metrics()
@@ -135,9 +142,9 @@ class App:
         self._exit.push_async_callback(self._close_engines)  # after the listener, which comes later
         count = front_end_count(settings, available_cores(), loader.in_process)
         if count == 1:
-            await self._serve_here(loader, metrics, found)
+            await self._serve_here(loader, metrics, found, repository)
         else:
-            await self._serve_apart(count, loader, metrics, found)
+            await self._serve_apart(count, loader, metrics, found, repository)
         settle_memory()
 
     def _open_metrics(self) -> Metrics:
@@ -152,7 +159,7 @@ class App:
         page = CollectorRegistry()
         page.register(collector)
         try:
-            httpd, thread = start_http_server(port, bare(self.settings.metrics_at), page)
+            httpd, thread = self._start_page(page, bare(self.settings.metrics_at), port)
         except OSError as error:
             raise StartError(f"metrics-port: {port} cannot be opened: {error.strerror}") from None
         self.metrics_port = httpd.server_port
@@ -164,24 +171,32 @@ class App:
 
         self._exit.push_async_callback(asyncio.to_thread, stop)
 
+    def _start_page(self, page: CollectorRegistry, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
+        if not self.settings.secure_metrics:
+            return start_http_server(port, host, page)
+        httpd = SecuredMetrics(self.settings, host, port, page)
+        thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+        thread.start()
+        return httpd, thread
+
     def _front_end_families(self) -> list[Metric]:
         return self._front_ends.families() if self._front_ends is not None else []
 
-    async def _serve_here(self, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
+    async def _serve_here(self, loader: Loader, metrics: Metrics, found: list[Published], repository: Repository) -> None:
         """Answer calls in this process."""
-        control = ModelControl(self.settings, loader, self.registry, metrics)
+        control = ModelControl(self.settings, repository, loader, self.registry, metrics)
         self._exit.push_async_callback(control.close)  # after the listener, which comes next
         listener = Listener(self.settings, self.registry, metrics, control)
         self.grpc_port, self.http_port = listener.port, listener.http_port
         self.health_port, self.health_http_port = listener.probes.port, listener.probes.http_port
         await listener.start()
         self._exit.push_async_callback(listener.close, self.settings.answer_seconds)
-        control.start(await self._load(loader, metrics, found), found)
+        await control.start(await self._load(loader, metrics, found), found)
         self._loaded.clear()  # they are the control's now
         listener.open()
         self._exit.push_async_callback(control.stop)
 
-    async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published]) -> None:
+    async def _serve_apart(self, count: int, loader: Loader, metrics: Metrics, found: list[Published], repository: Repository) -> None:
         """Answer calls in `count` processes that share the port and the engines."""
         certificates_of(self.settings), access_of(self.settings)  # raise for wrong files, before anything is loaded
         settings = replace(self.settings, frontends=count, max_held_bytes=self.settings.max_held_bytes // count)
@@ -191,18 +206,20 @@ class App:
                 port = self._share(name.replace("_", "-"), wanted)
                 settings = replace(settings, **{name: port})  # type: ignore[arg-type]  # these are ports
                 setattr(self, name, port)
-        models = [one for _, parts in await self._load(loader, metrics, found) for one in parts]
-        for loaded in models:
-            loader.describe(loaded)
-        engines = [engine for loaded in models for engine in loaded.engines if isinstance(engine, ProcessEngine)]
-        shared = tuple((loaded.info, tuple(engine.spec for engine in loaded.engines)) for loaded in models)
-        received = Handoff(0, logging.getLogger().level, settings, shared, tuple(self.registry.refused))
-        front_ends = FrontEnds(count, received, engines, metrics.front_end_restarts.inc)
+        front_ends = FrontEnds(settings, self.registry, metrics.front_end_restarts.inc)
+        control = ModelControl(settings, repository, loader, self.registry, metrics, front_ends)
+        front_ends.obey(control)
+        self._exit.push_async_callback(control.close)
+        loaded = await self._load(loader, metrics, found)
+        await control.start(loaded, found)
+        engines = sum(len(one.engines) for _, parts in loaded for one in parts)
+        self._loaded.clear()  # they are the control's now
         self._exit.push_async_callback(front_ends.close)
+        self._exit.push_async_callback(control.stop)
         metrics.front_end_memory.set_function(lambda: sum(resident_bytes(pid) for pid in front_ends.pids))
         await front_ends.open()
         self._front_ends = front_ends
-        log.info("%d front ends share port %d and %d engines", count, self.grpc_port, len(engines))
+        log.info("%d front ends share port %d and %d engines", count, self.grpc_port, engines)
 
     def _share(self, name: str, port: int) -> int:
         """Hold a port for front ends; return its number."""
@@ -235,12 +252,6 @@ def front_end_count(settings: Settings, cores: int, in_process: bool) -> int:
     if settings.allow_shared_memory:
         if wanted is not None and wanted > 1:
             raise StartError(f"frontends: {wanted}, but shared memory is registered with one; leave --allow-shared-memory")
-        return 1
-    if settings.model_control != "none":
-        if wanted is not None and wanted > 1:
-            raise StartError(
-                f"frontends: {wanted}, but models that change are served by one; leave --model-control {settings.model_control}"
-            )
         return 1
     if is_unix(settings.host):
         if wanted is not None and wanted > 1:

@@ -14,7 +14,7 @@ from rich.console import Console
 from resnet_server.build_form import build_form
 from resnet_server.endpoints.security.tokens import SCOPES, add_line, line_of, new_token
 from resnet_server.errors import ServingError, StartError
-from resnet_server.option_types import PORT, SHARE, GpuNumbers, GroupOf, Names, OptionalPort, Seconds, Versions, option
+from resnet_server.option_types import PORT, SHARE, GpuNumbers, GroupOf, Names, OptionalPort, Seconds, SharesOf, Versions, option
 from resnet_server.planning.plan_cache import default_folder
 from resnet_server.processes.logs import set_up_logging
 from resnet_server.settings import Settings
@@ -45,7 +45,25 @@ def options(*declared: Callable[[F], F]) -> Callable[[F], F]:
 
 
 WHAT = options(
-    option("--repository", type=click.Path(path_type=Path), required=True, help="Folder that resnet-export publishes to."),
+    option(
+        "--repository",
+        metavar="DIR|URL",
+        required=True,
+        help="Folder that resnet-export publishes to, or its copy: s3://, gs://, hf:// ...",
+    ),
+    option(
+        "--repository-cache",
+        type=click.Path(path_type=Path),
+        default=default_folder().with_name("repositories"),
+        help="Folder for what is fetched from a URL.",
+        show_default="~/.cache",
+    ),
+    option(
+        "--repository-cache-bytes",
+        type=click.IntRange(1 << 20),
+        default=DEFAULTS.repository_cache_bytes,
+        help="Most that it takes.",
+    ),
     option("--models", default="", help="Comma-separated names, of groups, too  [default: all in the repository, and all groups]"),
     option(
         "--group",
@@ -54,6 +72,21 @@ WHAT = options(
         multiple=True,
         envvar="RESNET_SERVER_GROUP",
         help="Serve these models under one name: each batch is answered by the most accurate that is in time. May be repeated.",
+    ),
+    option(
+        "--weights",
+        type=SharesOf("weights"),
+        multiple=True,
+        envvar="RESNET_SERVER_WEIGHTS",
+        help="Share calls that name no version out among versions, such as resnet20=3:0.9,4:0.1. May be repeated.",
+    ),
+    option(
+        "--shadow",
+        "shadows",
+        type=SharesOf("shadow"),
+        multiple=True,
+        envvar="RESNET_SERVER_SHADOW",
+        help="Send copies of a share of the calls to a version, such as resnet20=5:0.2, and compare. May be repeated.",
     ),
     option(
         "--versions",
@@ -108,6 +141,7 @@ SECURITY = options(
     option(
         "--tokens", type=FILE, help="File of bearer tokens, as `token` writes it: nobody else infers or reads. Read again when it changes."
     ),
+    option("--secure-metrics", is_flag=True, help="Metrics as calls: over TLS, and for tokens of scope read."),
     option("--open-admin", is_flag=True, help="Without --tokens: let everybody load, unload, register memory and change settings."),
     option("--allow-shared-memory", is_flag=True, help="Let callers on this machine register shared memory for tensors."),
     option("--reflection/--no-reflection", default=True, help="Tell tools such as grpcurl what methods there are."),
@@ -117,7 +151,7 @@ CONNECTIONS = options(
         "--compression",
         type=click.Choice(["none", "gzip"]),
         default="none",
-        help="gzip: compress answers of 1 KiB and more for callers that take it; logits hardly shrink, JSON does.",
+        help="gzip: compress answers of 1 KiB and more, by gzip or deflate, for callers that take it; logits hardly shrink, JSON does.",
     ),
     option("--keepalive-time", type=Seconds(), help="Ping callers after this time without traffic  [default: gRPC's 2 h]"),
     option(
@@ -280,6 +314,9 @@ def token(name: str, scopes: tuple[str, ...], append: Path | None, **rates: str 
 def make_settings(models: str, log_level: str, given: dict[str, object]) -> Settings:
     """Settings from options that click has checked; logging to stderr begins here."""
     set_up_logging(log_level.upper())
+    place = str(given.pop("repository"))
+    where = {"repository": Path(), "remote": place} if "://" in place else {"repository": Path(place)}
+    given |= where
     return Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **given)  # type: ignore[arg-type]  # click has checked the types
 
 

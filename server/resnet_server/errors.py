@@ -37,6 +37,10 @@ class OverloadError(ServingError):
         super().__init__(text)
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[type["OverloadError"], tuple[str, float]]:
+        """It crosses borders between processes of ours."""
+        return type(self), (str(self), self.retry_after)
+
 
 class QueueFullError(OverloadError):
     """The queue has no room for the rows."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 
 from resnet_server.errors import StartError
-from resnet_server.settings import Group, parse_duration
+from resnet_server.settings import Group, Shares, parse_duration
 
 T = TypeVar("T")
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
@@ -123,3 +123,23 @@ class GroupOf(click.ParamType[Group]):
         if not equals or not names or not GROUP_NAME.fullmatch(name.strip()):
             self.fail(f"'{value}'; expected a name and models, such as auto=resnet20,resnet56", param, ctx)
         return Group(name.strip(), names)
+
+
+class SharesOf(click.ParamType[Shares]):
+    """`NAME=VERSION:SHARE,...`: shares of a model's versions. `key`: what they are for."""
+
+    name = "NAME=VERSION:SHARE,..."
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Shares:
+        """Parse, or fail with what was expected."""
+        from resnet_server.models.model_settings import parse_shares  # as below
+
+        if isinstance(value, Shares):
+            return value
+        try:
+            return parse_shares(self._key, str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

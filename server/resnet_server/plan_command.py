@@ -1,6 +1,7 @@
 """`resnet-server plan`: plans without serving."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -19,8 +20,9 @@ from resnet_server.models.group_loader import (
     sources,
 )
 from resnet_server.models.loader import parse_precisions
+from resnet_server.models.model_settings import wanted_of
+from resnet_server.models.remote import open_repository
 from resnet_server.models.repository import Candidate, Published, Trust, scan
-from resnet_server.models.versions import parse_versions
 from resnet_server.planning.planner import Planned, Planner
 from resnet_server.planning.report import plan_table
 from resnet_server.settings import Settings
@@ -32,17 +34,20 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
     Raises StartError without a repository or device, and EngineError at the end if no version has a plan.
     """
     device = pick_devices(settings.device, settings.devices)[0]
+    repository = open_repository(settings)
+    repository.refresh()
+    settings = replace(settings, repository=repository.root)
     check_groups(settings)
     found = scan(
-        settings.repository,
+        repository,
         models=names_to_scan(settings),
-        versions=parse_versions(settings.versions),
+        wanted=wanted_of(settings),
         trust=Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature),
     )
     console.print(f"device: {device.kind} ({device.reason})", highlight=False, markup=False)
     planned = 0
     for published in alone(settings, found):
-        own = published.own.applied(settings)
+        own = published.own.applied_to(published.version, settings)
         planner = Planner(own, device, fresh)
         for candidates in choices(published, own.precision):
             files = published.files(candidates)

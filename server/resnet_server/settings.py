@@ -17,10 +17,24 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Shares of versions in the calls to a model, by version."""
+
+    name: str
+    shares: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Ports may be 0 for any free one; seconds and bytes as the names say; None lets the server choose."""
+    """`repository` is a folder: where `remote` is a URL, it is the mirror of that, below `repository_cache`.
+
+    Ports may be 0 for any free one; seconds and bytes as the names say; None lets the server choose.
+    """
 
     repository: Path
+    remote: str = ""
+    repository_cache: Path = Path()
+    repository_cache_bytes: int = 16384 * MEBIBYTE
     host: str = "0.0.0.0"  # noqa: S104  # a server in a container is reached from outside it
     metrics_host: str = ""
     grpc_port: int = 8001
@@ -32,6 +46,7 @@ class Settings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     tokens: Path | None = None
+    secure_metrics: bool = False
     open_admin: bool = False
     allow_shared_memory: bool = False
     reflection: bool = True
@@ -53,6 +68,8 @@ class Settings:
     versions: str = "latest"
     models: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
+    weights: tuple[Shares, ...] = ()
+    shadows: tuple[Shares, ...] = ()
     target: float | None = None
     model_control: str = "none"
     poll_seconds: float = 15.0

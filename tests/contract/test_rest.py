@@ -21,6 +21,7 @@ from PIL import Image
 from resnet_models.sample import load_sample
 from resnet_proto import open_inference_pb2 as pb
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from resnet_server.endpoints.http.calls import STATUS
 from serving import RunningServer
 
 INFER = "/v2/models/resnet20/infer"
@@ -173,6 +174,55 @@ def test_what_is_wrong_is_named(name: str, http: httpx.Client, images: Any) -> N
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(text)
     assert list(answer.json()) == ["error"]
+
+
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "shape of another size": ({"shape": [3, 32, 16, 3]}, {}, {}),
+    "shape of another rank": ({"shape": [3, 32, 32]}, {}, {}),
+    "no rows": ({"shape": [0, 32, 32, 3], "data": []}, {}, {}),
+    "too many rows": ({"shape": [65, 32, 32, 3], "data": [0] * 65 * 3072}, {}, {}),
+    "fewer values": ({"data": [1, 2, 3]}, {}, {}),
+    "a value beyond a byte": ({"data": [256] * 9216}, {}, {}),
+    "another datatype": ({"datatype": "INT8"}, {}, {}),
+    "another name": ({"name": "bïld"}, {}, {}),
+    "another model": ({}, {"model": "bär"}, {}),
+    "another version": ({}, {"version": "9"}, {}),
+    "another output": ({}, {"output": "probabilities"}, {}),
+    "more classes than there are": ({}, {"output": "logits", "classification": 11}, {}),
+    "a priority that is none": ({}, {}, {"priority": 9}),
+    "a timeout below zero": ({}, {}, {"timeout": -1}),
+    "a timeout too short": ({}, {}, {"timeout": 1}),
+    "a precision that is not loaded": ({}, {}, {"precision": "fp16"}),
+    "a depth that is not there": ({}, {}, {"max_depth": 3}),
+}
+"""Of the input, of what surrounds it, and of the parameters."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_same_fault_has_the_same_text_and_status_over_both(name: str, http: httpx.Client, channel: grpc.Channel, images: Any) -> None:
+    changed, around, parameters = FAULTS[name]
+    entry = {**document(images)["inputs"][0], **changed}
+    model, version, output = (around.get(key, "") for key in ("model", "version", "output"))
+    request = pb.ModelInferRequest(model_name=model or "resnet20", model_version=version)
+    tensor = request.inputs.add(name=entry["name"], datatype=entry["datatype"], shape=entry["shape"])
+    tensor.contents.uint_contents.extend(entry["data"])
+    body: dict[str, Any] = {"inputs": [entry], "parameters": parameters}
+    for key, value in parameters.items():
+        setattr(request.parameters[key], "string_param" if isinstance(value, str) else "int64_param", value)
+    if output:
+        wanted: dict[str, Any] = {"name": output}
+        asked = request.outputs.add(name=output)
+        if "classification" in around:
+            wanted["parameters"] = {"classification": around["classification"]}
+            asked.parameters["classification"].int64_param = around["classification"]
+        body["outputs"] = [wanted]
+    path = f"/v2/models/{model or 'resnet20'}" + (f"/versions/{version}" if version else "")
+    answer = http.post(f"{path}/infer", json=body)
+    with pytest.raises(grpc.RpcError) as error:
+        GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    if name != "a timeout too short":  # which says how many milliseconds are left
+        assert answer.json()["error"] == error.value.details()
+    assert answer.status_code == STATUS[error.value.code()]
 
 
 def test_paths_and_methods(http: httpx.Client, images: Any) -> None:

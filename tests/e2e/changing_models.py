@@ -65,8 +65,8 @@ def resident_megabytes(pid: int) -> float:
     return sum(pages) * 4096 / 2**20
 
 
-async def run(url: str, pid: int, model: str, cycles: int, count: int, console: Console) -> bool:
-    """True where no call failed."""
+async def run(url: str, pid: int, model: str, cycles: int, count: int, most_seconds: float, console: Console) -> bool:
+    """True where no call failed; no load begins after `most_seconds`."""
     callers = Callers(url, model, count)
     await asyncio.sleep(PERIOD_SECONDS / 2)
     callers.seconds = []
@@ -78,6 +78,9 @@ async def run(url: str, pid: int, model: str, cycles: int, count: int, console: 
     async with grpc.aio.insecure_channel(url) as channel:
         control = GRPCInferenceServiceStub(channel)
         for cycle in range(cycles):
+            if time.perf_counter() - started > most_seconds:
+                cycles = cycle
+                break
             request = pb.RepositoryModelLoadRequest(model_name=model)
             request.parameters["versions"].string_param = str(2 - cycle % 2)
             await control.RepositoryModelLoad(request)
@@ -98,8 +101,9 @@ async def run(url: str, pid: int, model: str, cycles: int, count: int, console: 
 @click.option("--repository", type=click.Path(path_type=Path, exists=True), required=True, help="Holds version 1 of the model.")
 @click.option("--model", default="resnet20", show_default=True)
 @click.option("--cycles", type=click.IntRange(1), default=100, show_default=True, help="Loads, each of which unloads the version before.")
+@click.option("--most-seconds", type=float, default=3600.0, show_default=True, help="Begin no load after so long.")
 @click.option("--callers", type=click.IntRange(1), default=64, show_default=True)
-def main(repository: Path, model: str, cycles: int, callers: int) -> None:
+def main(repository: Path, model: str, cycles: int, callers: int, most_seconds: float) -> None:
     """Change versions under load."""
     console = Console(width=140)
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +112,7 @@ def main(repository: Path, model: str, cycles: int, callers: int) -> None:
         shutil.copytree(repository / model, own / model)
         add_version(own / model, "2")
         with running_server(own, Path(folder) / "log", "--model-control", "explicit", "--open-admin", "--versions", "1") as server:
-            held = asyncio.run(run(server.url, server.process.pid, model, cycles, callers, console))
+            held = asyncio.run(run(server.url, server.process.pid, model, cycles, callers, most_seconds, console))
             server.terminate()
     sys.exit(0 if held else 1)
 

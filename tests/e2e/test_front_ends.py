@@ -1,19 +1,27 @@
 """Two front ends on one port: same answers, one scrape, and each kind of process may die."""
 
+import json
 import os
 import signal
 import subprocess
+import threading
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc
 from numpy.typing import NDArray
 from processes import engines_of, front_ends_of, wait_for_end
-from resnet_client import Client, ClientError
+from resnet_client import TLS, Client, ClientError
 from resnet_models.sample import load_sample
+from resnet_server.endpoints.security.tokens import line_of, new_token
 from serving import RunningServer, command, running_server
+from tls_files import Keys
+from versions import add_version, without_certificate
 
 IMAGES = load_sample().images[:16]
 ENGINES = ("--engines", "2", "--threads", "1")
@@ -93,3 +101,92 @@ def test_a_port_in_use_is_one_line(front_ends: str, repository: Path, server: Ru
     assert result.returncode == 1
     assert f"grpc-port: 127.0.0.1:{port} cannot be opened" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def load(server: RunningServer, versions: str) -> None:
+    with tritonclient.grpc.InferenceServerClient(server.url) as client:
+        path = f"{server.http_url}/v2/repository/models/resnet20/load"
+        body = json.dumps({"parameters": {"versions": versions}}).encode()
+        with urllib.request.urlopen(urllib.request.Request(path, body)) as answer:  # noqa: S310  # http, from the fixture
+            assert json.load(answer) == {}
+        assert client.is_server_ready()
+
+
+def state_of(url: str) -> tuple[str, dict[str, tuple[str, str]]]:
+    """Over a connection of its own, so of either front end: who answers, and what the index says."""
+    with tritonclient.grpc.InferenceServerClient(url, channel_args=[("grpc.use_local_subchannel_pool", 1)]) as client:
+        tensor = tritonclient.grpc.InferInput("image", IMAGES.shape, "UINT8")
+        tensor.set_data_from_numpy(IMAGES)
+        version = client.infer("resnet20", [tensor]).get_response().model_version
+        index = client.get_model_repository_index(as_json=True)["models"]
+    return version, {one["version"]: (one["state"], one.get("reason", "")) for one in index}
+
+
+def test_what_changes_changes_in_all_front_ends_and_no_call_is_lost(own_repository: Path, tmp_path: Path) -> None:
+    add_version(own_repository / "resnet20", "2")
+    control = ("--model-control", "explicit", "--open-admin", "--versions", "1")
+    with running_server(own_repository, tmp_path / "log", *OPTIONS, *control) as server, ThreadPoolExecutor(4) as pool:
+        stop = threading.Event()
+
+        def call() -> set[str]:
+            seen = set()
+            while not stop.is_set():
+                seen.add(state_of(server.url)[0])
+            return seen
+
+        callers = [pool.submit(call) for _ in range(4)]
+        try:
+            for version in ("2", "1", "2"):
+                load(server, version)
+                assert {state_of(server.url)[0] for _ in range(12)} == {version}
+        finally:
+            stop.set()
+        assert set().union(*(caller.result() for caller in callers)) == {"1", "2"}
+        assert len(engines_of(server)) == 2  # those of one version
+        assert state_of(server.url)[1] == {"2": ("READY", "")}
+        assert total(server, "resnet_engines_ready") == 2
+        add_version(own_repository / "resnet20", "3", without_certificate)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            load(server, "3")
+        assert "version 3 is refused" in json.load(refused.value)["error"]
+        states = [state_of(server.url) for _ in range(8)]
+        assert {(version, index["3"][0], index["2"][0]) for version, index in states} == {("2", "UNAVAILABLE", "READY")}
+
+        os.kill(front_ends_of(server)[0], signal.SIGKILL)  # the next one begins with what is served now
+        ask_until(server, "resnet_front_end_restarts_total", 1)
+        assert {state_of(server.url)[0] for _ in range(12)} == {"2"}
+        with urllib.request.urlopen(urllib.request.Request(f"{server.http_url}/v2/repository/models/resnet20/unload", b"")):  # noqa: S310
+            pass
+        for _ in range(8):
+            with pytest.raises(ClientError, match="is unloaded"):
+                ask(server)
+        assert engines_of(server) == []
+        assert server.terminate() == 0
+
+
+def test_weights_hold_in_all_front_ends(own_repository: Path, tmp_path: Path) -> None:
+    add_version(own_repository / "resnet20", "2")
+    given = ("--weights", "resnet20=1:0.5,2:0.5")
+    with running_server(own_repository, tmp_path / "log", "--frontends", "2", "--engines", "1", "--threads", "1", *given) as server:
+        for _ in range(4):
+            with tritonclient.grpc.InferenceServerClient(server.url, channel_args=[("grpc.use_local_subchannel_pool", 1)]) as client:
+                tensor = tritonclient.grpc.InferInput("image", IMAGES.shape, "UINT8")
+                tensor.set_data_from_numpy(IMAGES)
+                assert {client.infer("resnet20", [tensor]).get_response().model_version for _ in range(40)} == {"1", "2"}
+
+
+def test_front_ends_speak_tls_and_ask_for_tokens(repository: Path, tmp_path: Path) -> None:
+    keys, token = Keys(tmp_path), new_token()
+    (tmp_path / "tokens").write_text(line_of("camera", token, ("infer",), {}))
+    secured = ("--tls-cert", str(keys.cert), "--tls-key", str(keys.key), "--tokens", str(tmp_path / "tokens"))
+    tls = TLS(roots=keys.roots)
+    with running_server(repository, tmp_path / "log", *OPTIONS, *secured) as server:
+        for _ in range(6):  # either front end
+            with Client(server.url, tls=tls, token=token) as client:
+                assert len(client.infer(IMAGES)) == len(IMAGES)
+            with Client(server.url, tls=tls, token=new_token()) as client, pytest.raises(ClientError) as error:
+                client.infer(IMAGES)
+            assert error.value.status is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(ClientError):
+            ask(server, timeout=2)
+        assert server.terminate() == 0

@@ -81,7 +81,8 @@ class Limits:
     """Rows of one request, of one batch, and of the queue; `max_delay` in seconds, None for the measured rule.
 
     Below `grain` rows a batch is not worth an engine more while another one computes: handing it over would cost the front end,
-    which shares the cores, more than it saves. `sharers` are the front ends that give batches to the same engines.
+    which shares the cores, more than it saves. `sharers` are the front ends that give batches to the same engines. `slowest`: how many
+    times its prediction a batch may take before it counts as slow at all.
     """
 
     max_request: int
@@ -90,6 +91,7 @@ class Limits:
     max_delay: float | None = None
     grain: int = 1
     sharers: int = 1
+    slowest: float = 1.0
 
 
 @dataclass

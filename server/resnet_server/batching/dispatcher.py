@@ -117,7 +117,7 @@ class Dispatcher:
     def _longest(self) -> float:
         """Seconds of a full batch behind those of all who share its engine."""
         assert self._admission is not None  # noqa: S101  # nothing is expected without
-        return self._limits.sharers * self._admission.cost.predict(self._limits.max_batch)
+        return self._limits.slowest * self._limits.sharers * self._admission.cost.predict(self._limits.max_batch)
 
     def _rows_here(self) -> int:
         return self._queue.rows + self._pool.running_rows

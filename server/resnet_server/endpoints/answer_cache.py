@@ -39,6 +39,7 @@ class AnswerCache:
         self._counts: dict[tuple[str, str, bool], Count] = {}
         self.held = 0
         metrics.cache_bytes.set_function(lambda: self.held)
+        metrics.on_dropped.append(self._forget)
 
     def look(self, model: ServedModel, rows: Images) -> "Look | None":
         """What is kept for UINT8 [n, h, w, 3], and where to keep it; None for what is not cached.
@@ -71,6 +72,10 @@ class AnswerCache:
             while self.held > self._most:
                 _, oldest = self._answers.popitem(last=False)
                 self.held -= oldest.nbytes + OVERHEAD_BYTES
+
+    def _forget(self, name: str, version: str) -> None:
+        for hit in (True, False):
+            self._counts.pop((name, version, hit), None)
 
     def _count(self, model: ServedModel, hit: bool, seconds: float) -> None:
         place = (model.name, model.version, hit)

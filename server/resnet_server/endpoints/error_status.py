@@ -94,6 +94,11 @@ class Border:
         self._metrics = metrics
         self._now = now
         self._kept: dict[tuple[str, str, str, str, str], Counting] = {}
+        metrics.on_dropped.append(self._forget)
+
+    def _forget(self, model: str, version: str) -> None:
+        for key in [key for key in self._kept if key[:2] == (model, version)]:
+            del self._kept[key]
 
     def expect(self, model: str, version: str) -> None:
         """Have every series of a model there from the start: what begins at its first failure, `rate()` does not see."""

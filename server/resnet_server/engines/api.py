@@ -47,7 +47,7 @@ class EngineSpec:
 
     `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others). An engine computes
     with the very bytes whose digest is `sha256`, or not at all; empty: any. `others` are networks of the same input and output that
-    the engine computes, too: each batch names one by its number, and 0 is `path`.
+    the engine computes, too: each batch names one by its number, and 0 is `path`. `niceness` is that of its process, 0 to 19.
     """
 
     path: Path
@@ -61,6 +61,7 @@ class EngineSpec:
     sha256: str = ""
     channels: int = 3
     others: tuple[NetworkFile, ...] = ()
+    niceness: int = 0
 
     @property
     def networks(self) -> "tuple[EngineSpec, ...]":

@@ -1,8 +1,12 @@
 """What crosses the border between the server and a front end, pickled over a socket between our own processes.
 
-To the front end: a `Handoff`, with the memory of the tally and of each engine's slots as descriptors; then `CONNECT` with an engine's
-number and how often it was started, and a socket, after each start of that engine; `SCRAPE`; and `DRAIN`. Back: `OPEN` once it listens;
-`METRICS` for each `SCRAPE`, every second, and when it has drained; and `HUNG` with the two numbers of an engine in which a batch hangs.
+To the front end: a `Handoff`, with each model's memory as descriptors (its tally, and the slots of each of its engines); then `CONNECT`
+with an engine's number and how often it was started, and a socket, after each start of that engine; `SCRAPE`; and `DRAIN`. Back: `OPEN`
+once it listens; `METRICS` for each `SCRAPE`, every second, and when it has drained; and `HUNG` with the two numbers of an engine in which a
+batch hangs.
+
+Models that change: `PREPARE` brings a model with its memory, `SWITCH` says what is served from then on, `RETIRE` ends a model when it has
+answered what it took in. Each has a number, which `DONE` gives back. `ASK` is a caller's load or unload, and `TOLD` how it ended.
 """
 
 import asyncio
@@ -12,16 +16,18 @@ import pickle
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_server.engines.api import EngineSpec
-from resnet_server.models.registry import Refused
+from resnet_server.models.model_settings import ModelSettings
+from resnet_server.models.registry import Change, Refused
 from resnet_server.models.served_model import ModelInfo
 from resnet_server.settings import Settings
 
 CONNECT, SCRAPE, DRAIN, OPEN, METRICS, FAILED, HUNG = "connect", "scrape", "drain", "open", "metrics", "failed", "hung"
+PREPARE, SWITCH, RETIRE, DONE, ASK, TOLD = "prepare", "switch", "retire", "done", "ask", "told"
 PATIENCE_SECONDS = 10.0
 """For the rest of a message, on the front end's side; event loops make sockets non-blocking, and half a message must not be lost."""
 MOST_DESCRIPTORS = 200  # SCM_MAX_FD is 253
@@ -29,14 +35,33 @@ _HEAD = struct.Struct("<QI")
 
 
 @dataclass(frozen=True)
+class SharedModel:
+    """A model by its number, and the specs of its engines by theirs."""
+
+    number: int
+    info: ModelInfo
+    engines: tuple[tuple[int, EngineSpec], ...]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What callers find: models by number, their own settings, and what the index says beside them."""
+
+    models: tuple[int, ...] = ()
+    own: Mapping[str, ModelSettings] = field(default_factory=dict)
+    refused: tuple[Refused, ...] = ()
+    changing: Mapping[tuple[str, str], Change] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Handoff:
-    """All that a front end needs: its number, settings with the port, and the models with the specs of their engines."""
+    """All that a front end needs: its number, settings with the port, the models that are warm, and which of them are served."""
 
     number: int
     log_level: int
     settings: Settings
-    models: tuple[tuple[ModelInfo, tuple[EngineSpec, ...]], ...]
-    refused: tuple[Refused, ...]
+    models: tuple[SharedModel, ...]
+    served: Served
 
 
 def send(channel: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> None:

@@ -5,19 +5,18 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from resnet_server.endpoints.grpc.server import Listener
-from resnet_server.engines.process.channel import EngineChannel
 from resnet_server.errors import StartError
 from resnet_server.frontends import handoff
 from resnet_server.frontends.handoff import Handoff, Outbox
-from resnet_server.frontends.shared_tally import TallyMemory
+from resnet_server.frontends.shared_models import AskingControl, SharedModels, assembled
 from resnet_server.metrics.metrics import Metrics
-from resnet_server.models.assembly import assemble
 from resnet_server.models.registry import Registry
 from resnet_server.processes.event_loop import run, settle_memory
 from resnet_server.processes.logs import set_up_logging
@@ -47,9 +46,8 @@ class FrontEnd:
         self._owner = owner
         self._received = received
         self._memories = memories
-        self._links: list[EngineChannel] = []
-        self._starts: list[int] = []
         self._metrics = CollectorRegistry()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Open, answer what the server asks, and close."""
@@ -57,9 +55,11 @@ class FrontEnd:
         channel.setblocking(False)
         self._outbox = Outbox(channel)
         metrics, registry, settings = Metrics(self._metrics), Registry(), self._received.settings
-        self._assemble_all(metrics, registry)
-        registry.refused += self._received.refused
-        listener = Listener(settings, registry, metrics, shared_port=True, sharers=settings.frontends or 1)
+        self._models = SharedModels(self._received.number, settings, metrics, registry, self._report_hung)
+        assembled(self._received.models, self._models, self._memories)
+        self._models.switch(self._received.served)
+        self._control = AskingControl(settings, self._outbox)
+        listener = Listener(settings, registry, metrics, self._control, shared_port=True, sharers=settings.frontends or 1)
         await listener.start()
         listener.open()
         settle_memory()
@@ -69,31 +69,18 @@ class FrontEnd:
         if not drain:  # the server was killed: its engines end with it
             os._exit(1)
         await listener.close(settings.answer_seconds)
-        pushing.cancel()
+        for task in (pushing, *self._tasks):
+            task.cancel()
         self._outbox.close()
         self._owner.settimeout(handoff.PATIENCE_SECONDS)
         handoff.send(self._owner, (handoff.METRICS, list(self._metrics.collect())))
-        for link in self._links:
-            link.close_channel()
+        self._models.close()
 
-    def _assemble_all(self, metrics: Metrics, registry: Registry) -> None:
-        settings, number = self._received.settings, self._received.number
-        memories = iter(self._memories)
-        fd = next(memories)
-        tally = TallyMemory(fd, settings.frontends or 1)
-        os.close(fd)  # mapped
-        for model, (info, specs) in enumerate(self._received.models):
-            links = [EngineChannel(spec, next(memories)) for spec in specs]
-            for link in links:
-                link.on_hang = partial(self._report_hung, len(self._links))
-                self._links.append(link)
-            registry.add(assemble(info, links, settings, metrics, tally.of(number, model)))
-        weights = {info.manifest.name: info.own.weights for info, _ in self._received.models if info.own.weights is not None}
-        registry.weigh(weights)
-        self._starts = [0] * len(self._links)
+    def _report_hung(self, link: int, start: int) -> None:
+        self._outbox.post((handoff.HUNG, (link, start)))
 
-    def _report_hung(self, link: int) -> None:
-        self._outbox.post((handoff.HUNG, (link, self._starts[link])))
+    def _done(self, number: int) -> None:
+        self._outbox.post((handoff.DONE, number))
 
     async def _push(self) -> None:
         while True:
@@ -126,12 +113,31 @@ class FrontEnd:
     def _answer(self, kind: str, value: Any, descriptors: list[int], ended: "asyncio.Future[bool]") -> None:
         if kind == handoff.CONNECT:
             link, start = value
-            self._starts[link] = start
-            self._links[link].connect(socket.socket(fileno=descriptors[0]))
+            self._models.connect(link, start, socket.socket(fileno=descriptors[0]))
+        elif kind == handoff.PREPARE:
+            number, shared = value
+            self._models.prepare(shared, iter(descriptors), partial(self._done, number))
+        elif kind == handoff.SWITCH:
+            number, served = value
+            self._models.switch(served)
+            self._done(number)
+        elif kind == handoff.RETIRE:
+            self._begin(self._retire(*value))
+        elif kind == handoff.TOLD:
+            self._control.told(*value)
         elif kind == handoff.SCRAPE:
             self._report()
         elif kind == handoff.DRAIN and not ended.done():
             ended.set_result(True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _retire(self, number: int, model: int, seconds: float) -> None:
+        await self._models.retire(model, seconds)
+        self._done(number)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,15 @@ from resnet_server.batching.tally import COUNTS
 BYTES = 8
 
 
-def allocate_tally(front_ends: int, models: int) -> int:
-    """A file descriptor of anonymous memory, all counts 0; OSError where there is none to be had."""
+def allocate_tally(front_ends: int) -> int:
+    """A file descriptor of anonymous memory for one model, all counts 0; OSError where there is none to be had."""
     fd = os.memfd_create("resnet-tally")
-    os.ftruncate(fd, BYTES * COUNTS * front_ends * models)
+    os.ftruncate(fd, BYTES * COUNTS * front_ends)
     return fd
 
 
 class TallyMemory:
-    """The whole memory over a descriptor, which it does not keep."""
+    """One model's memory over a descriptor, which it does not keep."""
 
     def __init__(self, fd: int, front_ends: int) -> None:
         self._front_ends = front_ends
@@ -27,10 +27,9 @@ class TallyMemory:
         for cell in range(front_end, len(self._cells), self._front_ends):
             self._cells[cell] = 0
 
-    def of(self, front_end: int, model: int) -> "SharedTally":
-        """One front end's `Tally` for one model."""
-        begin = model * COUNTS * self._front_ends
-        return SharedTally(self._cells[begin : begin + COUNTS * self._front_ends], front_end, self._front_ends)
+    def of(self, front_end: int) -> "SharedTally":
+        """One front end's `Tally`."""
+        return SharedTally(self._cells, front_end, self._front_ends)
 
 
 class SharedTally:

@@ -5,9 +5,10 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 from prometheus_client import Metric
@@ -15,16 +16,21 @@ from prometheus_client import Metric
 from resnet_server.engines.process import messages
 from resnet_server.engines.process.engine import Plug, ProcessEngine
 from resnet_server.engines.process.shared_slots import allocate
-from resnet_server.errors import StartError
+from resnet_server.errors import ServingError, StartError
 from resnet_server.frontends import handoff
-from resnet_server.frontends.handoff import Handoff, Inbox, Outbox
+from resnet_server.frontends.handoff import Handoff, Inbox, Outbox, Served, SharedModel
 from resnet_server.frontends.shared_tally import TallyMemory, allocate_tally
 from resnet_server.metrics.merged_scrape import lasting, merge
+from resnet_server.models.loaded import Loaded
+from resnet_server.models.model_settings import ModelSettings
+from resnet_server.models.registry import Registry
+from resnet_server.models.stage import Control
 from resnet_server.processes.child import Child
 from resnet_server.processes.standing import Standing, standing_of
-from resnet_server.settings import ENDING_SECONDS
+from resnet_server.settings import ENDING_SECONDS, Settings
 
 log = logging.getLogger(__name__)
+Ask = Callable[[int, str, tuple[Any, ...], Callable[[int, Exception | None], None]], None]
 
 SCRAPE_SECONDS = 2.0
 OPEN_SECONDS = 60.0
@@ -65,15 +71,30 @@ class Silence:
         self._computed = standing.seconds
 
 
-class _FrontEnd:
-    """The server's half of one front end; `tally` is the descriptor of the counts that all have in common."""
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """A model in all front ends: what they are told of it, its engines in that order, and the counts that they have in common."""
 
-    def __init__(self, received: Handoff, engines: Sequence[ProcessEngine], tally: int, on_restart: Callable[[], None]) -> None:
-        self._handoff = received
-        self._engines = engines
-        self._tally = tally
+    shared: SharedModel
+    engines: tuple[ProcessEngine, ...]
+    tally: int
+
+
+class _FrontEnd:
+    """The server's half of one front end. `give` says what its process gets when it starts, `entries` are the models in it."""
+
+    def __init__(
+        self, number: int, settings: Settings, give: Callable[[int], Handoff], entries: dict[int, _Entry], on_restart: Callable[[], None]
+    ) -> None:
+        self._number = number
+        self._settings = settings
+        self._handoff = give
+        self._entries = entries
         self._on_restart = on_restart
-        self._plugs: list[Plug] = []
+        self._plugs: dict[int, tuple[ProcessEngine, Plug]] = {}
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self.asked: Ask | None = None
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[None] | None = None
         self._retired: list[Metric] = []
@@ -115,23 +136,62 @@ class _FrontEnd:
         self._draining = True
         if self._outbox is not None:
             self._outbox.post((handoff.DRAIN, None))
-        await self.child.close(self._handoff.settings.answer_seconds + ENDING_SECONDS / 3)
+        await self.child.close(self._settings.answer_seconds + ENDING_SECONDS / 3)
         self._lost()
+
+    def order(self, kind: str, *value: Any, memories: Sequence[int] = (), entry: _Entry | None = None) -> "asyncio.Future[None]":
+        """Have its process do something; over when it has, or has died: another one begins with what is right then.
+
+        `entry`: a model that is new to it, whose engines get channels.
+        """
+        done = self._loop.create_future()
+        if self._outbox is None:
+            done.set_result(None)
+            return done
+        number = next(self._numbers)
+        self._waiting[number] = done
+        plugs = self._plug(entry) if entry is not None else []
+        self._outbox.post((kind, (number, *value)), [*memories, *(plug.memory for _, plug in plugs)])
+        for engine, plug in plugs:
+            engine.process.plug_in(plug)
+        return done
+
+    def release(self, entry: _Entry) -> None:
+        """Give a model's engines no more channels."""
+        for number, _ in entry.shared.engines:
+            if (plugged := self._plugs.pop(number, None)) is not None:
+                _unplug(*plugged)
+
+    def _plug(self, entry: _Entry) -> list[tuple[ProcessEngine, Plug]]:
+        found = []
+        for (number, _), engine in zip(entry.shared.engines, entry.engines, strict=True):
+            plug = Plug(allocate(engine.spec, messages.DEPTH), partial(self._connect, number, engine))
+            self._plugs[number] = engine, plug
+            found.append((engine, plug))
+        return found
 
     def _give(self, channel: socket.socket) -> None:
         """Hand over: first everything about the models, then a channel to each engine that is up. OSError: no memory for it."""
         self._inbox, self._outbox, self._silence, self._listens = Inbox(), Outbox(channel), Silence(), False
-        for number, engine in enumerate(self._engines):
-            self._plugs.append(Plug(allocate(engine.spec, messages.DEPTH), partial(self._connect, number)))
-        TallyMemory(self._tally, self._handoff.settings.frontends or 1).forget(self._handoff.number)
-        self._outbox.post(self._handoff, [self._tally, *(plug.memory for plug in self._plugs)])
-        for engine, plug in zip(self._engines, self._plugs, strict=True):
+        self._forget()
+        memories: list[int] = []
+        plugs = []
+        for entry in self._entries.values():
+            plugged = self._plug(entry)
+            memories += [entry.tally, *(plug.memory for _, plug in plugged)]
+            plugs += plugged
+        self._outbox.post(self._handoff(self._number), memories)
+        for engine, plug in plugs:
             engine.process.plug_in(plug)
 
-    def _connect(self, number: int, channel: socket.socket) -> None:
+    def _connect(self, number: int, engine: ProcessEngine, channel: socket.socket) -> None:
         with channel:
             if self._outbox is not None:
-                self._outbox.post((handoff.CONNECT, (number, self._engines[number].process.starts)), [channel.fileno()])
+                self._outbox.post((handoff.CONNECT, (number, engine.process.starts)), [channel.fileno()])
+
+    def _forget(self) -> None:
+        for entry in self._entries.values():
+            TallyMemory(entry.tally, self._settings.frontends or 1).forget(self._number)
 
     def _receive(self, channel: socket.socket) -> bool:
         for kind, value in self._inbox.read(channel):
@@ -148,8 +208,13 @@ class _FrontEnd:
             self.opened.set_exception(StartError(value))
         elif kind == handoff.HUNG:
             number, start = value
-            if self._engines[number].process.starts == start:  # else it has been started again since
-                self._engines[number].process.kill()
+            if number in self._plugs and self._plugs[number][0].process.starts == start:  # else it has been started again since
+                self._plugs[number][0].process.kill()
+        elif kind == handoff.DONE:
+            _settle(self._waiting.pop(value, None))
+        elif kind == handoff.ASK and self.asked is not None:
+            number, verb, arguments = value
+            self.asked(number, verb, arguments, self._tell(self._outbox))
         elif kind == handoff.METRICS:
             self.latest = value
             self._silence.heard()
@@ -174,21 +239,119 @@ class _FrontEnd:
             self._outbox.close()
             self._outbox = None
         self._answer_scrape()
-        for engine, plug in zip(self._engines, self._plugs, strict=False):
-            engine.process.unplug(plug)
-            os.close(plug.memory)
+        while self._waiting:
+            _settle(self._waiting.popitem()[1])
+        for engine, plug in self._plugs.values():
+            _unplug(engine, plug)
         self._plugs.clear()
-        TallyMemory(self._tally, self._handoff.settings.frontends or 1).forget(self._handoff.number)
+        self._forget()
+
+    def _tell(self, outbox: Outbox | None) -> Callable[[int, Exception | None], None]:
+        """How its process, and no later one, is told how an `ASK` ended."""
+
+        def tell(number: int, error: Exception | None) -> None:
+            if outbox is not None and outbox is self._outbox:
+                outbox.post((handoff.TOLD, (number, error)))
+
+        return tell
+
+
+def _unplug(engine: ProcessEngine, plug: Plug) -> None:
+    with contextlib.suppress(ValueError):  # it had not been plugged in yet
+        engine.process.unplug(plug)
+    os.close(plug.memory)
+
+
+def _settle(waiting: "asyncio.Future[None] | None") -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 class FrontEnds:
-    """All front ends of one server."""
+    """All front ends of one server: a `Stage` before callers of any of them. `refused` and `changing` are of the server's registry."""
 
-    def __init__(self, count: int, received: Handoff, engines: Sequence[ProcessEngine], on_restart: Callable[[], None]) -> None:
-        self._tally = allocate_tally(count, len(received.models))
-        self._all = [_FrontEnd(replace(received, number=number), engines, self._tally, on_restart) for number in range(count)]
+    def __init__(self, settings: Settings, registry: Registry, on_restart: Callable[[], None]) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._entries: dict[int, _Entry] = {}
+        self._numbers: dict[Loaded, int] = {}
+        self._next = count()
+        self._links = count()
+        self._serving: tuple[int, ...] = ()
+        self._own: Mapping[str, ModelSettings] = {}
+        self._control: Control | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        fronts = range(settings.frontends or 1)
+        self._all = [_FrontEnd(number, settings, self._handoff, self._entries, on_restart) for number in fronts]
+        for front_end in self._all:
+            front_end.asked = self._asked
         self._loop = asyncio.get_running_loop()
         self._looking: asyncio.TimerHandle | None = None
+
+    def obey(self, control: Control) -> None:
+        """Have callers' loads and unloads done by this."""
+        self._control = control
+
+    async def prepare(self, loaded: Loaded) -> None:
+        """See `Stage.prepare`; plans are not looked after, since front ends do not say how long batches take."""
+        number = next(self._next)
+        engines = tuple(engine for engine in loaded.engines if isinstance(engine, ProcessEngine))
+        shared = SharedModel(number, loaded.info, tuple((next(self._links), engine.spec) for engine in engines))
+        entry = _Entry(shared, engines, allocate_tally(len(self._all)))
+        self._entries[number], self._numbers[loaded] = entry, number
+        await self._order(handoff.PREPARE, shared, memories=[entry.tally], entry=entry)
+
+    async def switch(self, serving: Sequence[Loaded], own: Mapping[str, ModelSettings]) -> None:
+        """See `Stage.switch`."""
+        self._serving, self._own = tuple(self._numbers[loaded] for loaded in serving), own
+        await self._order(handoff.SWITCH, self._served())
+
+    async def retire(self, loaded: Loaded, seconds: float) -> None:
+        """See `Stage.retire`."""
+        number = self._numbers.pop(loaded)
+        entry = self._entries[number]
+        try:
+            await self._order(handoff.RETIRE, number, seconds)
+        finally:
+            del self._entries[number]
+            for front_end in self._all:
+                front_end.release(entry)
+            os.close(entry.tally)
+
+    def tell(self) -> None:
+        """See `Stage.tell`."""
+        self._order(handoff.SWITCH, self._served())
+
+    def _served(self) -> Served:
+        return Served(self._serving, self._own, tuple(self._registry.refused), dict(self._registry.changing))
+
+    def _handoff(self, number: int) -> Handoff:
+        models = tuple(entry.shared for entry in self._entries.values())
+        return Handoff(number, logging.getLogger().level, self._settings, models, self._served())
+
+    def _order(self, kind: str, *value: Any, memories: Sequence[int] = (), entry: _Entry | None = None) -> "asyncio.Future[list[None]]":
+        """At once, so that all front ends are told everything in the order in which it happened; over when all have done it."""
+        return asyncio.gather(*(front_end.order(kind, *value, memories=memories, entry=entry) for front_end in self._all))
+
+    def _asked(self, number: int, verb: str, arguments: tuple[Any, ...], tell: Callable[[int, Exception | None], None]) -> None:
+        self._begin(self._do(number, verb, arguments, tell))
+
+    async def _do(self, number: int, verb: str, arguments: tuple[Any, ...], tell: Callable[[int, Exception | None], None]) -> None:
+        assert self._control is not None  # noqa: S101  # set before anybody can ask
+        try:
+            await getattr(self._control, verb)(*arguments)
+        except ServingError as error:
+            tell(number, error)
+        except Exception as error:
+            log.exception("%s failed", verb)
+            tell(number, RuntimeError(f"{type(error).__name__}: {error}"))
+        else:
+            tell(number, None)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     @property
     def pids(self) -> list[int]:
@@ -212,8 +375,12 @@ class FrontEnds:
         """Drain and end all."""
         if self._looking is not None:
             self._looking.cancel()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*(front_end.close() for front_end in self._all))
-        os.close(self._tally)
+        for entry in self._entries.values():
+            os.close(entry.tally)
+        self._entries.clear()
 
     def families(self) -> list[Metric]:
         """The metrics of all, up to date; call from another thread than the event loop's."""

@@ -6,11 +6,12 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+LARGEST = "_max"
 ADDS_UP = ("counter", "histogram", "summary")
 
 
 def merge(families: Iterable[Metric]) -> list[Metric]:
-    """One family of each name; samples with the same name and labels are added up."""
+    """One family of each name; samples with the same name and labels are added up, or for a largest value the largest is taken."""
     merged: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     examples: dict[tuple[str, tuple[tuple[str, str], ...]], Exemplar] = {}
@@ -19,7 +20,8 @@ def merge(families: Iterable[Metric]) -> list[Metric]:
         sums = values.setdefault(family.name, {})
         for sample in family.samples:
             key = (sample.name, tuple(sample.labels.items()))
-            sums[key] = sums.get(key, 0.0) + sample.value
+            before = sums.get(key, 0.0)
+            sums[key] = max(before, sample.value) if family.name.endswith(LARGEST) else before + sample.value
             if sample.exemplar is not None:
                 examples[key] = sample.exemplar
     for name, sums in values.items():

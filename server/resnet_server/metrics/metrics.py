@@ -11,8 +11,13 @@ from resnet_server.metrics.statistics import Statistics
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # 10 us to 0.5 s: how far a prediction is off.
 SECONDS_OFF = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.5)
+# From float's own error to another network's opinion.
+LOGITS_OFF = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 # Powers of two, as batches are bucketed.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+MOST_GONE = 16
+"""Versions that are out of service and whose counters are still shown: a repository that goes on for years must not fill the page."""
 
 MODEL = ("model", "version")
 COMPUTED = (*MODEL, "precision")
@@ -96,6 +101,23 @@ class Metrics:
         self.cache_hits = Counter("resnet_cache_hits", "Calls answered from the cache of answers.", MODEL, registry=registry)
         self.cache_misses = Counter("resnet_cache_misses", "Calls whose answer was not in the cache.", MODEL, registry=registry)
         self.cache_bytes = Gauge("resnet_cache_bytes", "Memory of the answers that are kept.", registry=registry)
+        self.shadow_images = Counter(
+            "resnet_shadow_images", "Rows that a version in shadow computed and that were compared.", MODEL, registry=registry
+        )
+        self.shadow_agreed = Counter(
+            "resnet_shadow_agreed", "Of these, rows with the same first label as the caller was told.", MODEL, registry=registry
+        )
+        self.shadow_difference = Histogram(
+            "resnet_shadow_difference",
+            "Largest absolute difference of the logits of a copied call, against what the caller was told.",
+            MODEL,
+            buckets=LOGITS_OFF,
+            registry=registry,
+        )
+        self.shadow_difference_max = Gauge(
+            "resnet_shadow_difference_max", "The largest of these since the version came into shadow.", MODEL, registry=registry
+        )
+        self.shadow_dropped = Counter("resnet_shadow_dropped", "Copies that were not compared.", (*MODEL, "reason"), registry=registry)
         self.calls_unwritten = Counter(
             "resnet_calls_unwritten", "Calls that the access log and traces lack, since more came than could be written.", registry=registry
         )
@@ -129,6 +151,16 @@ class Metrics:
         self.replay_seconds = Gauge("resnet_replay_seconds", "Time the replay took.", COMPUTED, registry=registry)
         self.load_seconds = Gauge("resnet_model_load_seconds", "Time from opening to warm.", COMPUTED, registry=registry)
 
+        self.on_dropped: list[Callable[[str, str], None]] = []
+        """Told of each version whose counters are shown no more: whoever keeps some lets them go."""
+        self._gone: dict[tuple[str, str], None] = {}
+        self._counted: tuple[Counter | Histogram, ...] = (
+            *(self.requests, self.request_seconds, self.queue_seconds, self.compute_seconds, self.batch_rows, self.images),
+            *(self.prediction_error, self.engine_restarts, self.engine_hung, self.cache_hits, self.cache_misses, self.rejects),
+            *(self.group_images, self.group_switches),
+            *(self.shadow_images, self.shadow_agreed, self.shadow_difference, self.shadow_dropped),
+        )
+
     def count_reading(self, files: str) -> Callable[[bool], None]:
         """Counts a reading of files that changed: True where it went well."""
         counters = {good: self.file_readings.labels(files, "ok" if good else "failed") for good in (True, False)}
@@ -139,6 +171,23 @@ class Metrics:
         for kind, held in kinds.items():
             self.held_bytes.labels(kind).set_function(held)
             self.held_bytes_limit.labels(kind).set(most)
+
+    def out_of_service(self, model: str, version: str) -> None:
+        """A version is gone: its counters stay, with those of the MOST_GONE that went last; those of earlier ones are shown no more."""
+        self._gone.pop((model, version), None)
+        self._gone[model, version] = None
+        while len(self._gone) > MOST_GONE:
+            key = next(iter(self._gone))
+            del self._gone[key]
+            for family in self._counted:
+                family.remove_by_labels({"model": key[0], "version": key[1]})
+            self.statistics.forget(key)
+            for dropped in self.on_dropped:
+                dropped(*key)
+
+    def in_service(self, model: str, version: str) -> None:
+        """A version is served: its counters stay."""
+        self._gone.pop((model, version), None)
 
     def forget(self, model: str, version: str, precision: str) -> None:
         """Show nothing any more of a model that is no longer served; what it has counted stays counted."""

@@ -62,6 +62,11 @@ class Statistics:
         with self._lock:
             return self._counts.setdefault(key, ModelCounts())
 
+    def forget(self, key: Key) -> None:
+        """A version that is gone for good: if it comes again, it begins at 0."""
+        with self._lock:
+            self._counts.pop(key, None)
+
     def call_counter(self, key: Key, answered: bool) -> Callable[[float], None]:
         """Counts a call of so many seconds."""
         counts = self.of(key)

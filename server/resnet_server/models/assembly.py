@@ -19,6 +19,9 @@ from resnet_server.planning.plan_watch import PlanWatch
 from resnet_server.processes.clock import LoopClock
 from resnet_server.settings import Settings
 
+SHADOW_TIMES = 100.0
+"""An engine in the time that others leave gets a seventieth of a core that they use fully."""
+
 MOST_KINDS = 4096
 """Of batches, by rows and requests: for so many the way to count them is kept."""
 
@@ -36,7 +39,8 @@ def limits_of(info: ModelInfo, settings: Settings) -> Limits:
     """Of the batcher."""
     settings = info.own.applied(settings)
     grain = info.plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
-    return Limits(settings.max_batch, info.plan.batch, settings.max_queue_rows, settings.max_delay, grain, settings.frontends or 1)
+    rows = (settings.max_batch, info.plan.batch, settings.max_queue_rows)
+    return Limits(*rows, settings.max_delay, grain, settings.frontends or 1, SHADOW_TIMES if info.in_shadow else 1.0)
 
 
 def _assemble_model(info: ModelInfo, engines: Sequence[Engine], limits: Limits, metrics: Metrics, tally: Tally | None) -> ServedModel:

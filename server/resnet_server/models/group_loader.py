@@ -64,7 +64,8 @@ def alone(settings: Settings, found: Sequence[Published]) -> list[Published]:
 
 
 def _source(group: Group, settings: Settings, found: Sequence[Published]) -> GroupSource:
-    by_name = {name: [published for published in found if published.name == name] for name in group.members}
+    answering = [published for published in found if not published.own.in_shadow(published.version)]
+    by_name = {name: [published for published in answering if published.name == name] for name in group.members}
     if empty := [name for name, versions in by_name.items() if not versions]:
         raise StartError(f"group: {group.name}: {', '.join(empty)} has no version in {settings.repository}")
     return GroupSource(group.name, tuple(max(versions, key=lambda one: int(one.version)) for versions in by_name.values()))

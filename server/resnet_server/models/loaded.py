@@ -36,7 +36,7 @@ class ReplayTask:
     network: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Loaded:
     """A model that holds its certificate here, and the warm engines that compute it; `seconds` from opening to warm.
 

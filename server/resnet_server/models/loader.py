@@ -38,7 +38,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 NICENESS = 19
-"""Of what measures a plan beside models that serve: it gets the time that they leave."""
+"""Of what measures a plan beside models that serve, and of engines in shadow: they get the time that others leave."""
 PAUSES = 3.0
 """Beside models that serve, a replay rests so many times as long as it computes: it takes a quarter of a core."""
 
@@ -70,7 +70,7 @@ class Loader:
         """
         for precision, reason in published.rejected:
             log.warning("%s version %s: %s is not served: %s", published.name, published.version, precision, reason)
-        wanted = published.own.applied(self._settings).precision
+        wanted = published.own.applied_to(published.version, self._settings).precision
         if wanted == "auto":
             return [await self._load_best(published, tuple(candidate.artifact.precision for candidate in published.candidates), like)]
         async with contextlib.AsyncExitStack() as undo:
@@ -111,7 +111,7 @@ class Loader:
         raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
 
     async def _plan(self, published: Published, candidates: list[Candidate], like: Sequence[Loaded] | None) -> Planned:
-        own, files = published.own.applied(self._settings), published.files(candidates)
+        own, files = published.own.applied_to(published.version, self._settings), published.files(candidates)
         if like is None:
             return await self.measured(Planner(own, self._devices[0]), Planner.plan, files)
         planner = Planner(own, self._devices[0], niceness=NICENESS)
@@ -151,7 +151,7 @@ class Loader:
             manifest, published.labels, candidate.artifact.precision, self.device.provider, certified, checks[-1], plan, published.own
         )
         self.log_ready(info)
-        planner = Planner(published.own.applied(self._settings), self.device)
+        planner = Planner(published.own.applied_to(published.version, self._settings), self.device)
         return Loaded(info, engines, planner, published.files([candidate]), lambda planned: self._start(origin, planned))
 
     def spec_of(self, origins: Sequence[Origin], plan: Plan) -> EngineSpec:
@@ -170,6 +170,7 @@ class Loader:
             sha256=candidate.artifact.sha256,
             channels=manifest.input.channels or 3,
             others=tuple(NetworkFile(other.candidate.path, other.candidate.artifact.sha256) for other in others),
+            niceness=NICENESS if first.published.own.in_shadow(first.published.version) else 0,
         )
 
     async def open_engines(
@@ -280,7 +281,8 @@ def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like
     precisions = {candidate.artifact.precision for candidate in candidates}
     for info in like:
         same = (info.manifest.network.variant, info.manifest.input) == (published.manifest.network.variant, published.manifest.input)
-        if same and info.own == published.own and info.precision in precisions:
+        alike = info.own == published.own and info.in_shadow == published.own.in_shadow(published.version)
+        if same and alike and info.precision in precisions:
             reason = f"taken over from version {info.manifest.version}; to be measured in calm"
             return replace(info.plan, reason=reason, trials=tuple(replace(trial, share=0.0) for trial in info.plan.trials))
     return None

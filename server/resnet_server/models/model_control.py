@@ -9,19 +9,18 @@ from typing import Any, TypeVar
 
 from resnet_proto.manifest_pb2 import Manifest
 
-from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.errors import ModelNotFoundError, ModelRefusedError, QueueFullError, ServingError, StartError, shown
 from resnet_server.metrics.metrics import Metrics
-from resnet_server.models.assembly import assemble
 from resnet_server.models.group import VERSION
 from resnet_server.models.group_loader import GroupLoader, GroupSource
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.loader import Loader
+from resnet_server.models.model_settings import wanted_of
 from resnet_server.models.plan_keeper import Kept, PlanKeeper
 from resnet_server.models.registry import Refused, Registry
-from resnet_server.models.repository import Published, Trust, digests, model_folders, read_model
-from resnet_server.models.served_model import ServedModel
-from resnet_server.models.versions import VersionPolicy, parse_versions
+from resnet_server.models.repository import Published, Repository, Trust, digests, model_folders, read_model
+from resnet_server.models.stage import ProcessStage, Stage
+from resnet_server.models.versions import VersionPolicy
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ class Part:
     """A version in one precision, in service; `kept` is how its plan is looked after, if it is."""
 
     loaded: Loaded
-    model: ServedModel
     kept: Kept | None
 
 
@@ -53,9 +51,9 @@ class InService:
     parts: tuple[Part, ...]
 
     @property
-    def models(self) -> list[ServedModel]:
+    def loaded(self) -> list[Loaded]:
         """What callers find."""
-        return [part.model for part in self.parts]
+        return [part.loaded for part in self.parts]
 
 
 async def load_all(found: Sequence[Published], loader: Loader, refuse: Refuse) -> AsyncIterator[tuple[Published, list[Loaded]]]:
@@ -108,22 +106,26 @@ class ModelControl:
     taken in; with `none`, what is loaded at the start stays.
     """
 
-    def __init__(self, settings: Settings, loader: Loader, registry: Registry, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, repository: Repository, loader: Loader, registry: Registry, metrics: Metrics, stage: Stage | None = None
+    ) -> None:
         self._settings = settings
+        self._repository = repository
         self._loader = loader
         self._registry = registry
         self._metrics = metrics
+        self._stage = stage or ProcessStage(settings, loader, registry, metrics)
         self._trust = Trust(settings.allow_uncertified, settings.require_policy, settings.require_signature)
-        self._versions = parse_versions(settings.versions)
+        self._wanted = wanted_of(settings)
         self._serving: dict[tuple[str, str], InService] = {}
         self._keeper = PlanKeeper([])
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._seen: Digests = {}
 
-    def start(self, loaded: Sequence[tuple[Published, list[Loaded]]], found: Sequence[Published]) -> None:
+    async def start(self, loaded: Sequence[tuple[Published, list[Loaded]]], found: Sequence[Published]) -> None:
         """Serve what was loaded; `found`: all that was to be."""
-        self._switch([self._assemble(*one) for one in loaded], [])
+        await self._switch([await self._prepare(*one) for one in loaded], [])
         for published in found:
             self._seen.setdefault(published.name, {})[published.version] = published.digest
         self._keeper.start()
@@ -187,16 +189,17 @@ class ModelControl:
         async with self._keeper.turn:
             versions = self._of(name)
             if not versions and name not in {refused.name for refused in self._registry.refused}:
-                known = ", ".join(sorted({model.name for model in self._registry.ready})) or "none"
+                known = ", ".join(sorted({key[0] for key in self._serving})) or "none"
                 raise ModelNotFoundError(f"model_name: '{shown(name)}' is unknown; served: {known}")
             unloaded = [Refused(*one.published.key, "unloaded", unloaded=True) for one in versions]
             await self._replace(name, [], versions, [] if forget else unloaded)
 
     def _read(self, name: str, asked: VersionPolicy | None) -> list[Published]:
-        folders = model_folders(self._settings.repository)
+        self._repository.refresh(name)
+        folders = model_folders(self._repository.root)
         if name not in folders:  # names are compared, never joined to a path
             raise ModelNotFoundError(f"model_name: '{shown(name)}' is not in the repository; it holds {', '.join(folders) or 'nothing'}")
-        found = read_model(folders[name], self._versions, self._trust, asked)
+        found = read_model(self._repository, folders[name], self._wanted, self._trust, asked)
         if not found:
             raise ModelNotFoundError(f"model_name: '{name}' has no published version")
         return found
@@ -221,6 +224,7 @@ class ModelControl:
 
     async def _load_beside(self, published: Published, fresh: list[tuple[Published, list[Loaded]]], refused: list[Refused]) -> None:
         self._registry.changing[published.key] = "LOADING"
+        self._stage.tell()
         try:
             like = [part.loaded for one in self._of(published.name) for part in one.parts]
             fresh.append((published, await load_one(published, self._loader, like)))
@@ -229,6 +233,7 @@ class ModelControl:
             refused.append(Refused(*published.key, str(error)))
         finally:
             del self._registry.changing[published.key]
+            self._stage.tell()
 
     async def _replace(
         self, name: str, fresh: Sequence[tuple[Published, list[Loaded]]], out: Sequence[InService], refused: Sequence[Refused]
@@ -238,31 +243,30 @@ class ModelControl:
         for new in (one for one in refused if not one.unloaded):
             self._metrics.model_refused.labels(new.name, new.version).set(1)
         self._registry.refuse(name, refused)
-        self._switch([self._assemble(*one) for one in fresh], out)
+        await self._switch([await self._prepare(*one) for one in fresh], out)
         if out:
             retiring = asyncio.ensure_future(self._retire(out))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             await asyncio.shield(retiring)
 
-    def _assemble(self, published: Published, loaded: Sequence[Loaded]) -> InService:
-        return InService(published, tuple(self._assemble_part(one) for one in loaded))
+    async def _prepare(self, published: Published, loaded: Sequence[Loaded]) -> InService:
+        return InService(published, tuple([await self._prepare_part(one) for one in loaded]))
 
-    def _assemble_part(self, loaded: Loaded) -> Part:
+    async def _prepare_part(self, loaded: Loaded) -> Part:
         self._metrics.forget(*loaded.info.key)  # of another version of that number
-        model = assemble(loaded.info, loaded.engines, self._settings, self._metrics)
+        self._metrics.in_service(*loaded.info.key[:2])
+        part = Part(loaded, await self._stage.prepare(loaded))
         self._loader.describe(loaded)
-        looked_after = loaded.info.provider == CPU_PROVIDER  # a GPU is not shared with whatever else runs on the host
-        return Part(loaded, model, self._loader.keep(loaded, model) if looked_after else None)
+        return part
 
-    def _switch(self, fresh: Sequence[InService], out: Sequence[InService]) -> None:
+    async def _switch(self, fresh: Sequence[InService], out: Sequence[InService]) -> None:
         for one in out:
             del self._serving[one.published.key]
         for one in fresh:
             self._serving[one.published.key] = one
-        self._registry.switch([m for one in fresh for m in one.models], [m for one in out for m in one.models])
         own = {key[0]: one.published.own for key, one in self._serving.items()}
-        self._registry.weigh({name: settings.weights for name, settings in own.items() if settings.weights is not None})
+        await self._stage.switch([loaded for one in self._serving.values() for loaded in one.loaded], own)
         self._keeper.kept[:] = [part.kept for one in self._serving.values() for part in one.parts if part.kept is not None]
         for one in fresh:
             log.info("%s version %s is in service", *one.published.key)
@@ -271,9 +275,10 @@ class ModelControl:
         """Answer what these have taken in, and end their engines."""
         keys = {one.published.key for one in out} - self._serving.keys()
         self._registry.changing.update(dict.fromkeys(keys, "UNLOADING"))
+        self._stage.tell()
         parts = [part for one in out for part in one.parts]
         try:
-            await asyncio.gather(*(part.model.retire(self._settings.drain_seconds) for part in parts))
+            await asyncio.gather(*(self._stage.retire(part.loaded, self._settings.drain_seconds) for part in parts))
         finally:
             await asyncio.gather(*(part.loaded.close() for part in parts))
             for key in keys:
@@ -281,7 +286,9 @@ class ModelControl:
             for part in parts:
                 if part.loaded.info.key[:2] not in self._serving:
                     self._metrics.forget(*part.loaded.info.key)
+                    self._metrics.out_of_service(*part.loaded.info.key[:2])
             self._registry.let_go()
+            self._stage.tell()
             log.info("out of service: %s", ", ".join(f"{one.published.name} version {one.published.version}" for one in out))
 
     def _of(self, name: str) -> list[InService]:
@@ -299,7 +306,7 @@ class ModelControl:
             try:
                 await self.look()
             except OSError as error:
-                log.error("repository: %s cannot be read: %s", self._settings.repository, error.strerror)
+                log.error("repository: %s cannot be read: %s", self._repository.url, error.strerror)
 
     async def look(self) -> None:
         """Take in what has changed in the repository since the last look; what is refused is not tried again before it changes."""
@@ -315,6 +322,7 @@ class ModelControl:
         self._seen = now
 
     def _look(self) -> Digests:
-        folders = model_folders(self._settings.repository)
+        self._repository.refresh()
+        folders = model_folders(self._repository.root)
         names = self._settings.models or tuple(folders)
-        return {name: digests(folders[name], self._versions) for name in names if name in folders}
+        return {name: digests(self._repository, folders[name], self._wanted) for name in names if name in folders}

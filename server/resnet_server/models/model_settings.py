@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 from resnet_proto.manifest import PRECISIONS
 
 from resnet_server.errors import ServingError
-from resnet_server.models.versions import Weights, is_version, parse_versions
-from resnet_server.settings import Settings, parse_duration
+from resnet_server.models.versions import VersionPolicy, Weights, is_version, parse_versions
+from resnet_server.settings import Settings, Shares, parse_duration
 
 FILE = "serving.toml"
 MOST_BYTES = 1 << 16
@@ -26,7 +26,8 @@ class ModelSettingsError(ServingError):
 class ModelSettings:
     """A model's own values of the options of the same names, None where it has the server's. `digest` is the file's, empty without one.
 
-    `weights` is no option: how calls that name no version are shared out among several.
+    `weights`: how calls that name no version are shared out among several. `shadow`: the share of calls of which a version gets copies;
+    what it answers is compared, and nobody waits for it.
     """
 
     digest: str = ""
@@ -39,11 +40,31 @@ class ModelSettings:
     max_queue_rows: int | None = None
     max_delay: float | None = None
     weights: Weights | None = None
+    shadow: Weights | None = None
 
     def applied(self, settings: Settings) -> Settings:
         """The server's settings as this model has them."""
         own = {name: value for name in map(attribute, OPTIONS) if (value := getattr(self, name)) is not None}
         return replace(settings, **own)
+
+    def in_shadow(self, version: str) -> bool:
+        """Whether a version only gets copies."""
+        return self.shadow is not None and any(version == one for one, _ in self.shadow.shares)
+
+    def applied_to(self, version: str, settings: Settings) -> Settings:
+        """The server's settings as a version of this model has them: in shadow, one engine on one core at most."""
+        own = self.applied(settings)
+        return replace(own, engines=1, threads=1) if self.in_shadow(version) else own
+
+    def over(self, other: "ModelSettings") -> "ModelSettings":
+        """These settings, and where they say nothing those of `other`."""
+        return replace(self, weights=self.weights or other.weights, shadow=self.shadow or other.shadow)
+
+    def check(self) -> None:
+        """Raise ModelSettingsError where a version is to answer callers and to be compared with those that do."""
+        answering = {version for version, share in self.weights.shares if share} if self.weights else set()
+        if both := sorted({version for version, _ in self.shadow.shares} & answering if self.shadow else (), key=int):
+            raise ModelSettingsError(f"shadow: {', '.join(both)}: has a share in weights, too; expected a version that answers nobody else")
 
 
 NONE = ModelSettings()
@@ -136,5 +157,50 @@ def _weights(value: object) -> Weights:
     return Weights(tuple((version, float(share)) for version, share in value.items()))
 
 
-READERS = {**OPTIONS, "weights": _weights}
+def _shadow(value: object) -> Weights:
+    shadow = _weights(value)
+    for version, share in shadow.shares:
+        if share > 1:
+            raise ValueError(f"{version} = {share:g}; expected a share of the calls from 0 to 1")
+    return shadow
+
+
+SHARES = {"weights": _weights, "shadow": _shadow}
+READERS = {**OPTIONS, **SHARES}
 """All keys of the file."""
+
+
+def parse_shares(key: str, text: str) -> Shares:
+    """`resnet20=3:0.9,4:0.1`, as the option `key` (one of SHARES) takes it; raises ValueError for anything else."""
+    name, equals, rest = text.partition("=")
+    shares: dict[str, float] = {}
+    try:
+        if not equals or not name.strip():
+            raise ValueError
+        for part in rest.split(","):
+            version, share = part.split(":")
+            shares[version.strip()] = float(share)
+    except ValueError:
+        raise ValueError(f"'{text[:100]}'; expected a model and shares of its versions, such as resnet20=3:0.9,4:0.1") from None
+    return Shares(name.strip(), SHARES[key](shares).shares)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for: `policy` for the versions of all models, and what it says of some; a model's file overrules both."""
+
+    policy: VersionPolicy
+    models: Mapping[str, ModelSettings]
+
+    def own(self, folder: Path) -> ModelSettings:
+        """Of a model's folder: what its file says, and else the command line. Raises ModelSettingsError."""
+        own = read_model_settings(folder).over(self.models.get(folder.name, NONE))
+        own.check()
+        return own
+
+
+def wanted_of(settings: Settings) -> Wanted:
+    """As the settings say."""
+    weights, shadows = ({one.name: Weights(one.shares) for one in shares} for shares in (settings.weights, settings.shadows))
+    models = {name: ModelSettings(weights=weights.get(name), shadow=shadows.get(name)) for name in [*weights, *shadows]}
+    return Wanted(parse_versions(settings.versions), models)

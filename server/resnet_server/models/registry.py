@@ -1,12 +1,13 @@
 """What is served: (model, version) to a model that is ready, or to the reason it is not."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 from resnet_server.errors import InvalidRequestError, ModelNotFoundError, ModelUnavailableError, ServingError, shown
+from resnet_server.models.model_settings import ModelSettings
 from resnet_server.models.served_model import ServedModel
 from resnet_server.models.versions import Weights
 
@@ -27,6 +28,28 @@ class Refused:
     unloaded: bool = False
 
 
+@dataclass(frozen=True)
+class Table:
+    """What is served at a moment: the models, the shares of versions in calls that name none, and which versions only get copies."""
+
+    ready: list[ServedModel] = field(default_factory=list)
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    shadows: Mapping[str, Weights] = field(default_factory=dict)
+
+    def is_shadow(self, model: ServedModel) -> bool:
+        """Whether it answers only those who name its version."""
+        shadow = self.shadows.get(model.name)
+        return shadow is not None and any(version == model.version for version, _ in shadow.shares)
+
+    def draw(self, name: str) -> str:
+        """The version for a call that names none; empty where its model has no weights."""
+        names = {model.name for model in self.ready}
+        if not name and len(names) == 1:
+            (name,) = names
+        weights = self.weights.get(name)
+        return "" if weights is None else weights.draw([model.version for model in self.ready if model.name == name])
+
+
 class Registry:
     """All models by name and version; `state` turns to `ready` when all are loaded and to `draining` at the end.
 
@@ -37,11 +60,10 @@ class Registry:
     """
 
     def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
-        self.ready: list[ServedModel] = []
+        self._table = Table()
         self.refused: list[Refused] = []
         self.generation = 0
         self.turned_away = 0
-        self._weights: dict[str, Weights] = {}
         self.changing: dict[tuple[str, str], Change] = {}
         self._state: State = "loading"
         self._patience = patience
@@ -49,6 +71,20 @@ class Registry:
         self._waiting: dict[ServedModel, asyncio.TimerHandle] = {}
         self._lost: set[ServedModel] = set()
         self._watchers: list[Callable[[], None]] = []
+
+    @property
+    def ready(self) -> list[ServedModel]:
+        """The models that are served."""
+        return self._table.ready
+
+    @property
+    def shadows(self) -> Mapping[str, Weights]:
+        """By model, the shares of its calls of which versions in shadow get copies."""
+        return self._table.shadows
+
+    def is_shadow(self, model: ServedModel) -> bool:
+        """Whether it answers only those who name its version."""
+        return self._table.is_shadow(model)
 
     @property
     def state(self) -> State:
@@ -62,8 +98,9 @@ class Registry:
 
     @property
     def is_ready(self) -> bool:
-        """True while every model is loaded and has an engine."""
-        return self._state == "ready" and all(model.engines_up for model in self.ready)
+        """True while every model is loaded and has an engine; versions in shadow may have none."""
+        table = self._table
+        return self._state == "ready" and all(model.engines_up for model in table.ready if not table.is_shadow(model))
 
     def is_up(self, name: str, version: str = "") -> bool:
         """True while the model is served and has an engine; False for an unknown one, as the protocol asks."""
@@ -85,8 +122,12 @@ class Registry:
         """Serve a model from now on."""
         self.switch((model,), ())
 
-    def switch(self, added: Iterable[ServedModel], removed: Collection[ServedModel]) -> None:
+    def switch(
+        self, added: Iterable[ServedModel], removed: Collection[ServedModel], own: Mapping[str, ModelSettings] | None = None
+    ) -> None:
         """Serve `added` and no longer `removed`, at once: whoever asks finds either what was or what is, and nothing in between.
+
+        `own`: the settings of all models from now on, as far as they share calls out.
 
         Whoever has found one of the removed may still queue its rows for a while.
         """
@@ -96,23 +137,19 @@ class Registry:
             if (timer := self._waiting.pop(model, None)) is not None:
                 timer.cancel()
             self._lost.discard(model)
-        self.ready = [*(model for model in self.ready if model not in removed), *new]
-        self._known = {}  # after `ready`: who finds with the old one in hand keeps nothing
+        ready = [*(model for model in self.ready if model not in removed), *new]
+        self._table = replace(self._table, ready=ready) if own is None else table_of(ready, own)
+        self._known = {}  # after the table: who finds with the old one in hand keeps nothing
         self.generation += 1
         for model in new:
             model.watch_engines(partial(self._engines_changed, model))  # which tells
         if not new:
             self._tell()
 
-    def weigh(self, weights: Mapping[str, Weights]) -> None:
-        """Share calls that name no version out, by model; others get the highest."""
-        self._weights = dict(weights)
-        self.generation += 1
-        self._tell()
-
     def is_weighed(self, name: str, version: str) -> bool:
         """Whether two such calls may find two versions."""
-        return not version and bool(self._weights) and (not name or name in self._weights)
+        weights = self._table.weights
+        return not version and bool(weights) and (not name or name in weights)
 
     def let_go(self) -> None:
         """What was removed has ended: nobody shall hold it who found it just before that."""
@@ -132,12 +169,12 @@ class Registry:
         InvalidRequestError for a precision that is not loaded.
         """
         self.check_open()
+        kept, table = self._known, self._table  # in this order: see `switch`
         if self.is_weighed(name, version):
-            version = self._draw(name)
-        kept = self._known
+            version = table.draw(name)
         known = kept.get((name, version, precision))
         if known is None:
-            known = self._find(name, version, precision)
+            known = self._find(table, name, version, precision)
             kept[name, version, precision] = known  # wrong names are not kept, they have no end
         return known
 
@@ -170,21 +207,14 @@ class Registry:
         for changed in self._watchers:
             changed()
 
-    def _draw(self, name: str) -> str:
-        ready = self.ready
-        names = {model.name for model in ready}
-        if not name and len(names) == 1:
-            (name,) = names
-        weights = self._weights.get(name)
-        return "" if weights is None else weights.draw([model.version for model in ready if model.name == name])
-
-    def _find(self, name: str, version: str, precision: str) -> ServedModel:
-        ready = self.ready
+    def _find(self, table: Table, name: str, version: str, precision: str) -> ServedModel:
+        ready = table.ready
         if not name and len({model.name for model in ready}) == 1:
             name = ready[0].name
-        found = [model for model in ready if model.name == name and version in ("", model.version)]
+        named = [model for model in ready if model.name == name and version in ("", model.version)]
+        found = [model for model in named if version or not table.is_shadow(model)]
         if not found:
-            raise self._absence(name, version)
+            raise only_shadows(named) if named else self._absence(name, version)
         highest = max(int(model.version) for model in found)
         loaded = {model.precision: model for model in reversed(found) if int(model.version) == highest}
         if precision and precision not in loaded:
@@ -203,6 +233,18 @@ class Registry:
         if not name:
             return ModelNotFoundError(f"model_name: is empty; expected one of {known}")
         return ModelNotFoundError(f"model_name: '{shown(name)}' is unknown; served: {known}")
+
+
+def table_of(ready: list[ServedModel], own: Mapping[str, ModelSettings]) -> Table:
+    """These models, their calls shared out as their own settings say."""
+    weights = {name: settings.weights for name, settings in own.items() if settings.weights is not None}
+    return Table(ready, weights, {name: settings.shadow for name, settings in own.items() if settings.shadow is not None})
+
+
+def only_shadows(models: Sequence[ServedModel]) -> ModelUnavailableError:
+    """What a call is told that names no version, where all that serve are in shadow."""
+    versions = ", ".join(sorted({model.version for model in models}, key=int))
+    return ModelUnavailableError(f"model '{models[0].name}' has no version in service but {versions} in shadow; name it to ask that one")
 
 
 def no_engine(model: ServedModel) -> ModelUnavailableError:

@@ -12,11 +12,14 @@ from resnet_proto.manifest_pb2 import Artifact, Input, Manifest
 from resnet_proto.signature import SignatureError, check_signature, check_trusted
 
 from resnet_server.errors import StartError
-from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, read_model_settings
+from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, Wanted
 from resnet_server.models.versions import VersionPolicy, is_version, parse_versions
 from resnet_server.planning.planner import ModelFile
 
 log = logging.getLogger(__name__)
+
+GONE = ".gone"
+"""In a folder of a mirror: the other side has it no longer. Its files stay for engines that may be started again."""
 
 
 @dataclass(frozen=True)
@@ -79,58 +82,98 @@ class Published:
         return [candidate.file(self.manifest.input) for candidate in candidates]
 
 
-def scan(root: Path, *, models: tuple[str, ...], versions: VersionPolicy, trust: Trust, may_be_empty: bool = False) -> list[Published]:
+class Repository:
+    """A folder on disk, `root`, as it is; `url` is how people name it."""
+
+    def __init__(self, root: Path, url: str = "") -> None:
+        self.root = root
+        self.url = url or str(root)
+
+    def refresh(self, name: str = "") -> None:
+        """Take in which versions there are, of one model or of all: a folder shows that by itself. Raises StartError."""
+
+    def fetch(self, version: Path) -> str:
+        """Have the files of a version that is to be read; why that cannot be, empty where it can."""
+        return ""
+
+    def prune(self, keep: set[Path]) -> None:
+        """Forget copies of all versions but these."""
+
+    def give_up(self) -> None:
+        """Fetch nothing more: the server stops."""
+
+
+def scan(repository: Repository, *, models: tuple[str, ...], wanted: Wanted, trust: Trust, may_be_empty: bool = False) -> list[Published]:
     """Read the repository; raise StartError if it is not there, lacks one of `models`, or `trust` demands what cannot be checked.
 
     So does an empty one, unless it `may_be_empty`. A defect of one version refuses that version only.
     """
     trust.check()
+    root, url = repository.root, repository.url
     if not root.is_dir():
         raise StartError(f"repository: {root} is not a folder; `resnet-export publish` makes one")
     folders = model_folders(root)
     if missing := [name for name in models if name not in folders]:
-        raise StartError(f"models: {', '.join(missing)} not in {root}; it holds {', '.join(folders) or 'nothing'}")
+        raise StartError(f"models: {', '.join(missing)} not in {url}; it holds {', '.join(folders) or 'nothing'}")
+    if missing := [name for name in wanted.models if name not in folders]:
+        raise StartError(f"weights, shadow: {', '.join(missing)} not in {url}; it holds {', '.join(folders) or 'nothing'}")
     chosen = [folders[name] for name in models] if models else list(folders.values())
-    published = [version for folder in chosen for version in read_model(folder, versions, trust)]
+    published = [version for folder in chosen for version in read_model(repository, folder, wanted, trust)]
     if not published and not may_be_empty:
-        raise StartError(f"repository: {root} holds no published version; `resnet-export publish` makes one")
+        raise StartError(f"repository: {url} holds no published version; `resnet-export publish` makes one")
     return published
 
 
 def model_folders(root: Path) -> dict[str, Path]:
     """Of every model by its name; raises OSError where the repository cannot be read."""
-    return {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")}
+    return {folder.name: folder for folder in sorted(root.iterdir()) if is_there(folder) and not folder.name.startswith(".")}
 
 
-def read_model(folder: Path, versions: VersionPolicy, trust: Trust, asked: VersionPolicy | None = None) -> list[Published]:
+def is_there(folder: Path) -> bool:
+    """Whether it is a folder, and in a mirror one that the other side still has."""
+    return folder.is_dir() and not (folder / GONE).exists()
+
+
+def read_model(repository: Repository, folder: Path, wanted: Wanted, trust: Trust, asked: VersionPolicy | None = None) -> list[Published]:
     """The versions of a model that serve: those `asked` for, else those of its `serving.toml`, else of the policy for all models.
 
     All are refused where `serving.toml` is wrong.
     """
-    chosen, own, refusal = choose_versions(folder, versions, asked)
+    chosen, own, refusal = choose_versions(folder, wanted, asked)
     if refusal:
         return [Published(folder.name, path.name, path, Manifest(), refusal=refusal, digest=digest_of(path, own)) for path in chosen]
-    return [replace(read_version(path, trust), own=own, digest=digest_of(path, own)) for path in chosen]
+    failed = {path: repository.fetch(path) for path in chosen}  # first: what is read is what was fetched
+    return [replace(read_version(path, trust, failed[path]), own=own, digest=digest_of(path, own, failed[path])) for path in chosen]
 
 
-def digests(folder: Path, versions: VersionPolicy) -> dict[str, str]:
+def digests(repository: Repository, folder: Path, wanted: Wanted) -> dict[str, str]:
     """Of the versions that `read_model` would read, without reading more than their manifests."""
-    chosen, own, _ = choose_versions(folder, versions)
-    return {path.name: digest_of(path, own) for path in chosen}
+    chosen, own, _ = choose_versions(folder, wanted)
+    return {path.name: digest_of(path, own, repository.fetch(path)) for path in chosen}
 
 
-def choose_versions(folder: Path, versions: VersionPolicy, asked: VersionPolicy | None = None) -> tuple[list[Path], ModelSettings, str]:
+def choose_versions(folder: Path, wanted: Wanted, asked: VersionPolicy | None = None) -> tuple[list[Path], ModelSettings, str]:
     """The folders of the versions to serve, the model's own settings, and what is wrong with these."""
-    there = [path.name for path in folder.iterdir() if path.is_dir() and is_version(path.name)]
+    there = [path.name for path in folder.iterdir() if is_version(path.name) and is_there(path)]
     own, refusal = NONE, ""
     try:
-        own = read_model_settings(folder)
+        own = wanted.own(folder)
     except ModelSettingsError as error:
         own, refusal = ModelSettings(digest=str(error)), str(error)
+    return [folder / version for version in _chosen(there, own, wanted.policy, asked)], own, refusal
+
+
+def _chosen(there: Sequence[str], own: ModelSettings, policy: VersionPolicy, asked: VersionPolicy | None) -> list[str]:
+    """Versions in shadow are beside those that the policy chooses among the others, unless they are what is asked for by number."""
+    if asked is not None and asked.named:
+        return asked.choose(there)
+    beside = [version for version, _ in own.shadow.shares] if own.shadow else []
+    others = [version for version in there if version not in beside]
     its = asked or own_versions(own)
-    if its is None:  # a policy for all models: numbers mean those that a model has
-        return [folder / version for version in versions.choose(there) if version in there], own, refusal
-    return [folder / version for version in its.choose(there)], own, refusal
+    if its is not None:
+        return sorted({*its.choose(others), *beside}, key=int)
+    known = set(policy.choose(others)) & set(others)  # a policy for all models: numbers mean those that a model has
+    return sorted({*known, *beside}, key=int)
 
 
 def own_versions(own: ModelSettings) -> VersionPolicy | None:
@@ -140,18 +183,20 @@ def own_versions(own: ModelSettings) -> VersionPolicy | None:
     return VersionPolicy(named=tuple(version for version, _ in own.weights.shares)) if own.weights else None
 
 
-def digest_of(version: Path, own: ModelSettings) -> str:
-    """See `Published`."""
+def digest_of(version: Path, own: ModelSettings, failed: str = "") -> str:
+    """See `Published`; `failed`: why the files are not what they should be."""
     try:
         manifest = b"".join((version / name).read_bytes() for name in (MANIFEST_FILE, DIGEST_FILE))
     except OSError as error:
         manifest = str(error.strerror).encode()
-    return hashlib.sha256(manifest + own.digest.encode()).hexdigest()
+    return hashlib.sha256(manifest + own.digest.encode() + failed.encode()).hexdigest()
 
 
-def read_version(folder: Path, trust: Trust) -> Published:
-    """Check one version as a whole, then each of its precisions."""
+def read_version(folder: Path, trust: Trust, failed: str = "") -> Published:
+    """Check one version as a whole, then each of its precisions; refused where it has `failed` to be fetched."""
     name, version = folder.parent.name, folder.name
+    if failed:
+        return Published(name, version, folder, Manifest(), refusal=failed)
     try:
         if trust.signature:
             check_signature(folder, trust.signature)

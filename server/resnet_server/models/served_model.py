@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from resnet_proto.manifest_pb2 import Artifact, Manifest
 from resnet_proto.sample_check import SampleCheck
@@ -13,7 +14,7 @@ from resnet_server.batching.chooser import ANY, Demand
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.row_queue import NORMAL
 from resnet_server.batching.waiter import Answer
-from resnet_server.engines.api import Images
+from resnet_server.engines.api import Images, Logits
 from resnet_server.errors import InvalidRequestError
 from resnet_server.models.accuracy import certified, stated
 from resnet_server.models.model_settings import NONE, ModelSettings
@@ -48,6 +49,11 @@ class ModelInfo:
     def key(self) -> tuple[str, str, str]:
         """Name, version, precision: the labels of its metrics."""
         return self.manifest.name, self.manifest.version, self.precision
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether it answers only those who name its version, and gets copies of what others answer."""
+        return self.own.in_shadow(self.manifest.version)
 
     @property
     def artifact(self) -> Artifact:
@@ -96,8 +102,18 @@ class ModelInfo:
         return properties
 
 
+class Tap(Protocol):
+    """Takes copies of calls that were answered, for versions in shadow. None of this may raise or wait."""
+
+    def copy(self, rows: Images, logits: Logits) -> None:
+        """Of UINT8 [n, h, w, 3] that were answered with FP32 [n, classes]; both are kept for a while, and must not change."""
+
+
 class ServedModel:
-    """A model that is ready: its info, and the batcher in front of its engines. `watch` compares its batches with its plan."""
+    """A model that is ready: its info, and the batcher in front of its engines. `watch` compares its batches with its plan.
+
+    `tap`: where versions in shadow get copies of its calls.
+    """
 
     def __init__(self, info: ModelInfo, batcher: Batcher, cost: CostModel, watch: PlanWatch) -> None:
         self.info = info
@@ -108,6 +124,7 @@ class ServedModel:
         self.manifest, self.labels = info.manifest, info.labels
         self.properties = info.properties()
         self._on_engines: Callable[[int], None] = lambda _: None
+        self.tap: Tap | None = None
         self._users = 0
         self._unused = asyncio.Event()
 

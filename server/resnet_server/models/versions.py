@@ -48,6 +48,10 @@ class Weights:
 
     shares: tuple[tuple[str, float], ...]
 
+    def draws(self) -> list[str]:
+        """Each version as often as its share says, by itself: of 1 always, of 0.1 one time in ten."""
+        return [version for version, share in self.shares if random.random() < share]  # noqa: S311  # no secret
+
     def draw(self, serving: Sequence[str]) -> str:
         """One of the versions that serve; empty where none of them has a share."""
         shares = [(version, share) for version, share in self.shares if share and version in serving]

@@ -19,6 +19,7 @@ from resnet_server.transport.choice import new_server
 SETTINGS = Settings(Path())
 MESSAGE = 20_000 * b"x"
 ONLY_PLAIN = [("grpc.compression_enabled_algorithms_bitset", 1)]
+ONLY_DEFLATE = [("grpc.compression_enabled_algorithms_bitset", 3)]
 
 
 @pytest.fixture(params=["queue", "asyncio"])
@@ -42,7 +43,10 @@ async def echoing(kind: str, settings: Settings, *, channel_options: Any = (), b
         await asyncio.wait_for(server.stop(None), 20)
 
 
-@pytest.mark.parametrize(("compression", "options", "small"), [("none", (), False), ("gzip", (), True), ("gzip", ONLY_PLAIN, False)])
+@pytest.mark.parametrize(
+    ("compression", "options", "small"),
+    [("none", (), False), ("gzip", (), True), ("gzip", ONLY_DEFLATE, True), ("gzip", ONLY_PLAIN, False)],
+)
 async def test_answers_are_compressed_for_who_takes_it(kind: str, compression: str, options: Any, small: bool) -> None:
     async with echoing(kind, replace(SETTINGS, compression=compression), channel_options=options) as (relay, channel):
         assert await method(channel, "Echo")(MESSAGE, timeout=20) == MESSAGE

@@ -22,11 +22,11 @@ from resnet_server.frontends.shared_tally import TallyMemory, allocate_tally
 @asynccontextmanager
 async def front_ends(count: int, max_queue: int) -> AsyncIterator[tuple[list[Batcher], list[HeldEngine], TallyMemory]]:
     """`count` batchers with an engine each, and the counts they share, as if they lived in processes of their own."""
-    fd = allocate_tally(count, 2)
+    fd = allocate_tally(count)
     memory = TallyMemory(fd, count)
     engines = [HeldEngine() for _ in range(count)]
     limits = Limits(8, 8, max_queue)
-    batchers = [Batcher([engine], limits, FakeClock(), tally=TallyMemory(fd, count).of(n, 1)) for n, engine in enumerate(engines)]
+    batchers = [Batcher([engine], limits, FakeClock(), tally=TallyMemory(fd, count).of(n)) for n, engine in enumerate(engines)]
     os.close(fd)
     await settle()
     try:
@@ -50,7 +50,7 @@ async def test_the_queue_is_bounded_for_all_together(count: int) -> None:
         admitted = await ask(batchers[1], 6)  # in the room that another one has made
         assert not admitted.done()
         memory.forget(0)
-        assert memory.of(1, 1).others(RUNNING) == count - 2  # one that has died counts no more
+        assert memory.of(1).others(RUNNING) == count - 2  # one that has died counts no more
 
 
 async def test_a_class_that_fills_the_queue_elsewhere_does_not_refuse_a_higher_one_here() -> None:

@@ -20,6 +20,7 @@ def counted(calls: int, waiting: int) -> list[Metric]:
     registry = CollectorRegistry()
     Counter("calls", "Calls.", ("model",), registry=registry).labels("a").inc(calls)
     Gauge("waiting", "Rows.", registry=registry).set(waiting)
+    Gauge("largest_max", "Of all.", registry=registry).set(waiting)
     Histogram("seconds", "Time.", buckets=(1.0, 2.0), registry=registry).observe(calls)
     return list(registry.collect())
 
@@ -30,8 +31,9 @@ def values(families: list[Metric]) -> dict[str, float]:
 
 def test_samples_of_several_processes_add_up() -> None:
     merged = merge([*counted(1, 3), *counted(2, 4)])
-    assert [family.name for family in merged] == ["calls", "waiting", "seconds"]
+    assert [family.name for family in merged] == ["calls", "waiting", "largest_max", "seconds"]
     seen = values(merged)
+    assert seen["largest_max"] == 4
     assert (seen["calls_totala"], seen["waiting"], seen["seconds_sum"], seen["seconds_bucket1.0"]) == (3, 7, 3, 1)
 
 

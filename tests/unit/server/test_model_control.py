@@ -1,36 +1,27 @@
 """Versions that change while they serve: a whole server in this process, real sockets, a real engine, Triton's own client."""
 
 import gc
-import json
 import shutil
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
-import tritonclient.grpc
+from changing import Serving, refusal, serving
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from in_process import running_app
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from resnet_models.sample import load_sample
 from resnet_proto import classifier_pb2
 from resnet_proto.classifier_pb2_grpc import ClassifierStub
-from resnet_server.app import App, front_end_count
-from resnet_server.errors import StartError
 from resnet_server.models import served_model
 from resnet_server.models.served_model import ServedModel
-from resnet_server.settings import Settings
-from tritonclient.utils import InferenceServerException
 from versions import add_version, alter, without_certificate
 
 
@@ -42,55 +33,6 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served_model, "LET_GO_SECONDS", 0.05)
-
-
-class Serving:
-    """A server, its repository and a client."""
-
-    def __init__(self, app: App, repository: Path, client: Any) -> None:
-        self.app, self.model, self.client = app, repository / "resnet20", client
-        self.http = f"http://127.0.0.1:{app.http_port}"
-
-    def infer(self, rows: int = 1, version: str = "") -> str:
-        """The version that answered."""
-        images = load_sample().images[:rows]
-        tensor = tritonclient.grpc.InferInput("image", images.shape, "UINT8")
-        tensor.set_data_from_numpy(images)
-        answer = self.client.infer("resnet20", [tensor], model_version=version)
-        assert np.isfinite(answer.as_numpy("logits")).all()
-        return str(answer.get_response().model_version)
-
-    def index(self) -> dict[str, tuple[str, str]]:
-        """State and reason by version."""
-        found = self.client.get_model_repository_index(as_json=True).get("models", [])
-        return {one["version"]: (one["state"], one.get("reason", "")) for one in found}
-
-    def post(self, path: str, document: Any = None) -> tuple[int, Any]:
-        data = b"" if document is None else json.dumps(document).encode()
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.http + path, data, method="POST")) as answer:  # noqa: S310
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)["error"]
-
-    def metric(self, name: str) -> dict[str, float]:
-        """By version."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.app.metrics_port}/metrics") as page:
-            families = text_string_to_metric_families(page.read().decode())
-        return {s.labels["version"]: s.value for family in families for s in family.samples if s.name == name and s.labels.get("version")}
-
-
-@contextmanager
-def serving(repository: Path, plans: Path, **given: Any) -> Iterator[Serving]:
-    settings = {"model_control": "explicit", "open_admin": True, **given}
-    with running_app(repository, plans, **settings) as app, tritonclient.grpc.InferenceServerClient(app.grpc_address) as client:
-        yield Serving(app, repository, client)
-
-
-def refusal(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(InferenceServerException) as error:
-        call()
-    return str(error.value.status()).removeprefix("StatusCode."), str(error.value.message())
 
 
 def test_a_version_takes_over_at_once_and_what_is_unloaded_comes_back(own_repository: Path, plans: Path) -> None:
@@ -318,10 +260,3 @@ def test_no_call_fails_while_versions_come_and_go_and_nothing_of_them_remains(ow
         assert set().union(*seen) == {"1", "2"}
         assert len(served()) == 1
         assert list(server.metric("resnet_engines_ready")) == ["1"]
-
-
-def test_several_front_ends_are_not_for_models_that_change() -> None:
-    for control in ("explicit", "poll"):
-        assert front_end_count(Settings(Path(), model_control=control), 64, False) == 1
-        with pytest.raises(StartError, match="frontends: 2, but models that change are served by one"):
-            front_end_count(Settings(Path(), model_control=control, frontends=2), 64, False)

@@ -10,13 +10,14 @@ from click.testing import CliRunner
 from resnet_proto.manifest_pb2 import Artifact, Input, Manifest, Network
 from resnet_server.cli import main
 from resnet_server.engines.api import CPU_PROVIDER
+from resnet_server.errors import StartError
 from resnet_server.models.loader import plan_of_the_same
-from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, read_model_settings
-from resnet_server.models.repository import Candidate, Published
+from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, parse_shares, read_model_settings, wanted_of
+from resnet_server.models.repository import Candidate, Published, Repository, Trust, choose_versions, scan
 from resnet_server.models.served_model import ModelInfo
 from resnet_server.models.versions import Weights, parse_versions
 from resnet_server.planning.plan import Trial, choose
-from resnet_server.settings import Settings
+from resnet_server.settings import Settings, Shares
 
 WRONG = {
     "precison = 'int8'": "precison: is unknown; expected some of precision, versions, engines, threads, max-batch",
@@ -44,6 +45,8 @@ WRONG = {
     "weights = { 1 = nan }": "weights: 1 = nan; expected a share from 0",
     "weights = { 1 = true }": "weights: 1 = True; expected a share from 0",
     "weights = { 1 = 0, 2 = 0.0 }": "weights: all are 0; expected a share above 0 for one version at least",
+    "shadow = 2": "shadow: 2; expected versions with their shares",
+    "shadow = { 2 = 1.5 }": "shadow: 2 = 1.5; expected a share of the calls from 0 to 1",
     "= 1": "is no TOML",
 }
 
@@ -93,6 +96,43 @@ def test_what_is_said_overrules_the_server_and_nothing_else(tmp_path: Path) -> N
 )
 def test_a_policy_chooses_by_number_and_not_by_letters(text: str, chosen: list[str]) -> None:
     assert parse_versions(text).choose(["10", "9", "2"]) == chosen
+
+
+def test_versions_in_shadow_are_beside_those_that_the_policy_chooses(tmp_path: Path) -> None:
+    for version in ("1", "2", "3", "4"):
+        (tmp_path / version).mkdir()
+    shadow = "shadow = { 4 = 0.5 }\n"
+    cases: list[tuple[str, str | None, str]] = [
+        (shadow, None, "34"),
+        (shadow + "versions = 'latest-2'", None, "234"),
+        (shadow + "versions = [1]", None, "14"),
+        (shadow + "weights = { 1 = 0.9, 2 = 0.1 }", None, "124"),
+        (shadow, "all", "1234"),
+        (shadow, "1,2", "12"),
+    ]
+    for text, asked, chosen in cases:
+        (tmp_path / "serving.toml").write_text(text)
+        found, own, refusal = choose_versions(tmp_path, wanted_of(Settings(tmp_path)), parse_versions(asked) if asked else None)
+        assert ("".join(path.name for path in found), refusal) == (chosen, ""), text
+        assert own.applied_to("4", Settings(tmp_path, threads=8)).threads == 1
+        assert own.applied_to("3", Settings(tmp_path, threads=8)).threads == 8
+
+
+@pytest.mark.parametrize(
+    "text", ["", "resnet20", "resnet20=", "=1:1", "resnet20=1", "resnet20=1:x", "resnet20=1:1:1", "resnet20=01:1", "r=1:2"]
+)
+def test_wrong_shares_are_refused_by_the_command_line(text: str) -> None:
+    result = CliRunner().invoke(main, ["serve", "--repository", "x", f"--shadow={text}"])
+    assert result.exit_code == 2
+    assert "expected" in result.output
+    assert parse_shares("weights", "resnet20=3:0.9, 4:0.1") == Shares("resnet20", (("3", 0.9), ("4", 0.1)))
+
+
+def test_shares_of_a_model_that_is_not_there_are_an_error(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, shadows=(Shares("resnet21", (("1", 1.0),)),))
+    (tmp_path / "resnet20").mkdir()
+    with pytest.raises(StartError, match=r"weights, shadow: resnet21 not in .*; it holds resnet20"):
+        scan(Repository(tmp_path), models=(), wanted=wanted_of(settings), trust=Trust())
 
 
 def test_shares_are_drawn_among_the_versions_that_serve() -> None:

@@ -78,6 +78,8 @@ class ClassifierService:
         if look is not None and look.answer is not None:
             return look.answer
         answer = await model.infer(rows, deadline, demand=demand)
+        if model.tap is not None:
+            model.tap.copy(rows, answer.logits)
         if look is not None:
             look.keep(answer)
         return answer

@@ -143,6 +143,7 @@ class Inference:
         "_look",
         "_record",
         "_regions",
+        "_rows",
         "_ticket",
         "defer",
         "post",
@@ -164,6 +165,7 @@ class Inference:
         self._ticket: Ticket | None = None
         self._look: Look | None = None
         self._leave_door = leave_door
+        self._rows: Images | None = None
         self._regions = regions
         self.post, self.defer = call.post, call.defer
 
@@ -179,6 +181,8 @@ class Inference:
     def begin(self, rows: Images, deadline: float | None) -> None:
         """Queue UINT8 [n, h, w, 3], and leave the door at the end; raises what `Batcher.submit` raises, and then does not leave it."""
         parameters = self._checked.parameters
+        if self._checked.model.tap is not None:
+            self._rows = rows
         self._ticket = ticket = self._batcher.enqueue(rows, deadline, parameters.priority, self, parameters.demand)
         self._call.on_left = self._leave
         if ticket.over:  # another thread was faster
@@ -199,6 +203,8 @@ class Inference:
             self._record.computed(outcome, len(outcome.logits), self._checked.model.precision, self._checked.identity)
             self._border.answered(self._record)
             self._call.answer(message)
+            if self._rows is not None and (tap := self._checked.model.tap) is not None:
+                tap.copy(self._rows, outcome.logits)
         except Exception as error:  # the other answers of this batch must not miss theirs
             self._refuse(error)
 

@@ -9,8 +9,8 @@ from resnet_proto import open_inference_pb2 as pb
 
 from resnet_server.endpoints.error_status import Border, Context
 from resnet_server.errors import InvalidRequestError, ModelNotFoundError, NotEnabledError, shown
-from resnet_server.models.model_control import ModelControl
 from resnet_server.models.registry import Registry
+from resnet_server.models.stage import Control
 from resnet_server.models.versions import VersionPolicy, parse_versions
 
 OF_A_LOAD, OF_AN_UNLOAD = {"versions": "string_param"}, {"unload_dependents": "bool_param"}
@@ -18,9 +18,9 @@ OF_A_LOAD, OF_AN_UNLOAD = {"versions": "string_param"}, {"unload_dependents": "b
 
 
 class RepositoryService:
-    """Of this process; `control` is None where several front ends share what one server loaded at its start."""
+    """Of this process; `control` None: nothing can be changed."""
 
-    def __init__(self, registry: Registry, border: Border, control: ModelControl | None) -> None:
+    def __init__(self, registry: Registry, border: Border, control: Control | None) -> None:
         self._registry = registry
         self._border = border
         self._control = control
@@ -52,7 +52,7 @@ class RepositoryService:
             await control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
-    def _enabled(self, method: str) -> ModelControl:
+    def _enabled(self, method: str) -> Control:
         self._registry.check_open()
         if self._control is None or not self._control.is_enabled:
             raise NotEnabledError(f"{method}: callers may not change what is served; start the server with --model-control explicit")

@@ -31,6 +31,7 @@ from resnet_server.endpoints.grpc.shared_memory import SharedMemoryService
 from resnet_server.endpoints.grpc.statistics import StatisticsService
 from resnet_server.endpoints.http import web_page
 from resnet_server.endpoints.http.classify import RestClassify
+from resnet_server.endpoints.http.deflated import Deflated
 from resnet_server.endpoints.http.guard import GuardedApplication
 from resnet_server.endpoints.http.inference import RestInference
 from resnet_server.endpoints.http.models_page import RestModels
@@ -44,8 +45,9 @@ from resnet_server.endpoints.shared_memory import SharedRegions
 from resnet_server.engines.device import available_cores
 from resnet_server.errors import StartError
 from resnet_server.metrics.metrics import Metrics
-from resnet_server.models.model_control import ModelControl
 from resnet_server.models.registry import Registry
+from resnet_server.models.shadow import ShadowTraffic
+from resnet_server.models.stage import Control
 from resnet_server.settings import Settings
 from resnet_server.transport.api import Transport
 from resnet_server.transport.choice import new_server
@@ -66,13 +68,14 @@ class Listener:
         settings: Settings,
         registry: Registry,
         metrics: Metrics,
-        control: ModelControl | None = None,
+        control: Control | None = None,
         shared_port: bool = False,
         sharers: int = 1,
     ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._expected: set[tuple[str, str]] = set()
+        metrics.on_dropped.append(lambda *key: self._expected.discard(key))
         self._border = Border(metrics, time.monotonic)
         self._access = access_of(settings, metrics.count_reading("tokens"), sharers)
         self._border.observer = observer_of(settings, self._access.name_of, metrics.calls_unwritten.inc)
@@ -88,8 +91,9 @@ class Listener:
         self._door = Door(registry, messages, access=self._access, cache=cache)
         self._decoders = DecoderPool(max(1, available_cores() // sharers), settings.max_image_pixels, images)
         self._reflection = ReflectionService((*SERVICES, health.SERVICE.full_name))
+        self._shadows = ShadowTraffic(registry, metrics)
         self._certificates = certificates_of(settings, metrics.count_reading("tls"))
-        self._add_services(settings, transport, control)
+        self._add_services(settings, transport, control, several=shared_port)
         self.port = self._bind(settings)
         self._http = self._bind_http(settings, shared_port)
         self.http_port = 0 if self._http is None else self._http.port
@@ -112,10 +116,10 @@ class Listener:
         tls = None if self._certificates is None else self._certificates.context()
         guarded: ASGIApp = GuardedApplication(application(self._routes), self._routes, self._guard)
         if settings.compression == "gzip":
-            guarded = GZipMiddleware(guarded, LEAST_COMPRESSED)
+            guarded = GZipMiddleware(Deflated(guarded, LEAST_COMPRESSED), LEAST_COMPRESSED)
         return HttpServer(guarded, bare(settings.host), settings.http_port, shared_port, tls)
 
-    def _add_services(self, settings: Settings, transport: Transport, control: ModelControl | None) -> None:
+    def _add_services(self, settings: Settings, transport: Transport, control: Control | None, several: bool) -> None:
         self._regions = SharedRegions(settings.max_held_bytes) if settings.allow_shared_memory else None
         if self._regions is not None:
             self._door.chores.append(self._regions.drop_dead)
@@ -124,7 +128,7 @@ class Listener:
             ModelConfigService(self._registry, self._border, settings.versions),
             StatisticsService(self._registry, self._border, self._metrics),
             RepositoryService(self._registry, self._border, control),
-            RunTimeSettingsService(self._registry, self._border, self._access, traces, several=control is None),
+            RunTimeSettingsService(self._registry, self._border, self._access, traces, several),
             SharedMemoryService(self._border, self._regions),
         )
         version = package_version("resnet-serving")
@@ -150,6 +154,7 @@ class Listener:
         """Answer calls, and look after the batchers."""
         self._door.start()
         self._decoders.start()
+        self._shadows.start()
         await self._server.start()
         if self._http is not None:
             await self._http.start()
@@ -174,6 +179,7 @@ class Listener:
         end = time.monotonic() + seconds
         self._registry.state = "draining"
         self._reflection.close()
+        await self._shadows.close()
         await self._refuse(min(MOST_REFUSE_SECONDS, seconds / 2))
         left = max(0.0, end - time.monotonic())
         await asyncio.gather(self._server.stop(left), *([self._http.close(left)] if self._http is not None else []))

@@ -27,6 +27,7 @@ SCOPES_OF: dict[str, Scopes] = {
     **_of((INFER, READ), CLASSIFIER, "ListModels"),
     **_of((READ,), OIP, "RepositoryIndex", "ModelStatistics", "SystemSharedMemoryStatus", "CudaSharedMemoryStatus"),
     **_of((READ,), OIP, "TraceSetting", "LogSettings"),
+    **_of((READ,), "/", "metrics"),
     **_of((READ,), "/grpc.reflection.v1alpha.ServerReflection/", "ServerReflectionInfo"),
 }
 """By the path of a method: one of them is enough, and who infers may ask what the models take.

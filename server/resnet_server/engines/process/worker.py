@@ -31,6 +31,7 @@ def main() -> None:
     with socket.socket(fileno=int(descriptor)) as owner, contextlib.suppress(BrokenPipeError):  # the owner is gone before all is warm
         try:
             spec = decode(text)
+            os.nice(spec.niceness)
             networks = [Compute(each) for each in spec.networks]
             for network in networks:
                 network.warm_up(spec.blank())
@@ -122,7 +123,7 @@ class Worker:
 
 def encode(spec: EngineSpec) -> str:
     """The spec as JSON."""
-    names = ("threads", "wide_threads", "max_rows", "height", "width", "classes", "channels", "sha256")
+    names = ("threads", "wide_threads", "max_rows", "height", "width", "classes", "channels", "sha256", "niceness")
     values = {name: getattr(spec, name) for name in names}
     others = [(str(file.path), file.sha256) for file in spec.others]
     return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device), "others": others})
