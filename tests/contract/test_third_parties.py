@@ -23,7 +23,7 @@ CONFIGURATION = """
 daemon off; pid {folder}/pid; error_log {folder}/errors warn; worker_processes 1;
 events {{ worker_connections 512; }}
 http {{
-  access_log off; client_max_body_size 64m;
+  access_log off; client_max_body_size 64m; client_body_buffer_size 4m; proxy_max_temp_file_size 0;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   upstream grpc {{ server {grpc}; keepalive 16; }}

@@ -234,6 +234,17 @@ def test_where_labels_differ_only_names_are_compared() -> None:
     assert target.properties["shadow_top1_agreement"] == "0.500000"
 
 
+def test_the_largest_difference_is_that_of_all_calls() -> None:
+    target = served_labels("2", ("cat", "dog"))
+    comparison = shadow.Comparison(target, Metrics(CollectorRegistry()), lambda: 0.0)
+    for difference in (0.5, 2.0, 0.25):
+        zeros = np.zeros((1, 2), np.float32)
+        comparison.note(served_labels("1", ("cat", "dog")), zeros, zeros + np.float32(difference))
+    assert (comparison.images, comparison.agreed, comparison.largest) == (3, 3, 2.0)
+    comparison.end()
+    assert "shadow_images" not in target.properties
+
+
 def served_labels(version: str, labels: tuple[str, ...]) -> ServedModel:
     info: Any = SimpleNamespace(key=("net", version, "fp32"), manifest=Manifest(), labels=labels, properties=dict)
     nothing: Any = None
