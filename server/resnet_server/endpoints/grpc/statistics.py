@@ -11,8 +11,6 @@ from resnet_server.metrics.statistics import Duration, ModelCounts
 from resnet_server.models.registry import Registry
 
 NANOSECONDS, MILLISECONDS = 1e9, 1e3
-NOT_TIMED = Duration()
-"""Input and output are copied by whoever computes, in its time."""
 
 
 class StatisticsService:
@@ -49,9 +47,9 @@ def message(key: tuple[str, str], counts: ModelCounts) -> pb.ModelStatistics:
             success=duration(counts.success),
             fail=duration(counts.fail),
             queue=duration(counts.queue),
-            compute_input=duration(NOT_TIMED),
+            compute_input=untimed(counts.compute),
             compute_infer=duration(counts.compute),
-            compute_output=duration(NOT_TIMED),
+            compute_output=untimed(counts.compute),
             cache_hit=duration(counts.cache_hit),
             cache_miss=duration(counts.cache_miss),
         ),
@@ -61,8 +59,13 @@ def message(key: tuple[str, str], counts: ModelCounts) -> pb.ModelStatistics:
 
 def batch_message(rows: int, batch: Duration) -> pb.InferBatchStatistics:
     """Of the batches of one size."""
-    untimed = duration(NOT_TIMED)
-    return pb.InferBatchStatistics(batch_size=rows, compute_input=untimed, compute_infer=duration(batch), compute_output=untimed)
+    copied = untimed(batch)
+    return pb.InferBatchStatistics(batch_size=rows, compute_input=copied, compute_infer=duration(batch), compute_output=copied)
+
+
+def untimed(of: Duration) -> pb.StatisticDuration:
+    """Input and output are copied by whoever computes, in its time; Triton's perf_analyzer ends where they are not as many."""
+    return pb.StatisticDuration(count=of.count)
 
 
 def duration(of: Duration) -> pb.StatisticDuration:
