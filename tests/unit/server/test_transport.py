@@ -9,7 +9,6 @@ import grpc
 import pytest
 from echo import MOST_BYTES, OPTIONS, echo, failure, method, serving, serving_handlers
 from resnet_server.transport.choice import new_server
-from resnet_server.transport.server import QueueServer
 
 
 @pytest.fixture(params=["queue", "asyncio"])
@@ -38,9 +37,9 @@ class Asked:
         return getattr(self._server, name)
 
 
-async def test_a_loop_that_lags_holds_callers_back_and_serves_them_all_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(QueueServer, "most_told", 3)
+async def test_a_loop_that_lags_holds_callers_back_and_serves_them_all_in_the_end() -> None:
     async with serving("queue", Echo=echo) as (server, channel):
+        server.most_told = 3
         waiting: list[int] = []
         server._server = Asked(server._server, lambda: waiting.append(len(server._inbox)))
         messages = [index.to_bytes(4, "big") for index in range(1000)]
