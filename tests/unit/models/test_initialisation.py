@@ -50,6 +50,8 @@ def test_the_command_measures_what_the_claims_are_made_of(tmp_path: Path) -> Non
     found = read_initialisation(out)
     assert sorted(found.branches) == sorted(found.bare) == ["resnet20", "resnet8", "resnetv2_20", "resnetv2_8"]
     assert sorted(found.shortcuts) == ["resnet20", "resnetv2_20"]
+    assert found.branches["resnet20"][0].branches == pytest.approx([1.0] * 9, rel=0.05)
+    assert found.bare["resnet20"][0].branches != pytest.approx([1.0] * 9, rel=0.5)
     normalisation, preactivation = initialisation_claims(found)
     assert len(normalisation.checks) == 8
     assert preactivation.checks[0].verdict == "holds"
