@@ -52,9 +52,10 @@ def test_the_command_measures_what_the_claims_are_made_of(tmp_path: Path) -> Non
     assert sorted(found.shortcuts) == ["resnet20", "resnetv2_20"]
     assert found.branches["resnet20"][0].branches == pytest.approx([1.0] * 9, rel=0.05)
     assert found.bare["resnet20"][0].branches != pytest.approx([1.0] * 9, rel=0.5)
-    normalisation, preactivation = initialisation_claims(found)
+    normalisation, preactivation, share = initialisation_claims(found)
     assert len(normalisation.checks) == 8
     assert preactivation.checks[0].verdict == "holds"
+    assert share.checks[0].part.startswith("shortcuts bring a larger share of the whole gradient in resnetv2_20 than in resnet20")
     assert "in resnetv2_20 it arrives by shortcuts alone, past 2 blocks" in result.output
     assert out.with_suffix(".png").stat().st_size > 10_000
     out.write_text("{}")
