@@ -20,7 +20,7 @@ from resnet_models.card import PAPER_ERROR, training_error
 from resnet_models.checkpoint import Checkpoint, Epoch, load_checkpoint
 from resnet_models.degradation import Run
 from resnet_models.errors import DataError
-from resnet_models.evaluation import EvaluationSet, read_evaluations
+from resnet_models.evaluation import Evaluation, EvaluationSet, read_evaluations
 from resnet_models.files import write_atomically
 from resnet_models.network import count_multiply_adds, count_parameters
 from resnet_models.seeds import read_summary
@@ -108,9 +108,14 @@ def networks_table(found: Sequence[tuple[Path, Checkpoint]], test: EvaluationSet
         paper = f"{PAPER_ERROR[info.variant]:.2f} %" if info.variant in PAPER_ERROR else "none"
         fitted = training_error(info, path, train)
         known = "not measured" if fitted is None else f"{fitted[0]:.2f} %"
-        cells = [info.variant, size, error, f"{mirrored.error:.2f} %" if mirrored else "", paper, known]
+        cells = [info.variant, size, error, _less(test.of(info.variant), mirrored) if mirrored else "", paper, known]
         lines.append(f"| {' | '.join(cells)} | {info.epochs} |")
     return "\n".join(lines)
+
+
+def _less(alone: Evaluation, mirrored: Evaluation) -> str:
+    difference = compare_paired(alone.wrong_images(), mirrored.wrong_images()).difference
+    return f"{mirrored.error:.2f} %: {difference} points less"
 
 
 def recipes_table(found: EvaluationSet) -> str:

@@ -4,12 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from resnet_models.statistics import compare_paired, error_interval, mean_interval, rank_correlation
+from resnet_models.statistics import compare_paired, difference_of_errors, error_interval, mean_interval, rank_correlation
 
 
 def test_wilsons_interval_is_the_published_one() -> None:
     found = error_interval(81, 263)  # Newcombe 1998, Table I, method 3
     assert [found.low, found.high] == pytest.approx([25.53, 36.62], abs=0.01)
+
+
+def test_newcombes_interval_of_a_difference_is_the_published_one() -> None:
+    found = difference_of_errors(90, 30, 10)  # Newcombe 1998, Statistics in Medicine 17, 873, Table II (c), method 10
+    assert [found.value, found.low, found.high] == pytest.approx([60, 17.05, 80.90], abs=0.01)
 
 
 def test_mcnemars_p_is_the_binomials() -> None:
