@@ -54,12 +54,12 @@ class Work:
 
 
 WORKS = (
-    Work("resnet20", 32, 1, 16, 1.0, 3.0),
-    Work("resnet20", 32, 8, 16, 1.0, 3.0),
-    Work("resnet20", 32, 32, 8, 1.0, 3.0),
-    Work("resnet18", 224, 1, 8, 1.0, 4.0),
-    Work("resnet18", 224, 8, 4, 2.0, 6.0),
-    Work("resnet18", 224, 32, 4, 3.0, 10.0),
+    Work("resnet20", 32, 1, 16, 0.5, 1.5),
+    Work("resnet20", 32, 8, 16, 0.5, 1.5),
+    Work("resnet20", 32, 32, 8, 0.5, 1.5),
+    Work("resnet18", 224, 1, 8, 1.0, 2.0),
+    Work("resnet18", 224, 8, 4, 1.0, 3.5),
+    Work("resnet18", 224, 32, 4, 2.0, 6.0),
 )
 
 
