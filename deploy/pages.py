@@ -5,6 +5,7 @@ A page holds `<!-- from NAME -->`, what was generated, and `<!-- end -->`. GENER
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -300,6 +301,45 @@ def quoted(name: str) -> str:
     return f"```text\n{(AGAINST / name).read_text(encoding='utf-8').rstrip()}\n```\n"
 
 
+SHAPES = ROOT / "docs" / "results" / "2026-11-29-shapes" / "results.json"
+
+
+def ranged(values: Iterable[float], digits: int) -> str:
+    """The median with the least and the most: a few rounds, of which one may lie far off."""
+    found = list(values)
+    return f"{statistics.median(found):,.{digits}f} ({min(found):,.{digits}f} to {max(found):,.{digits}f})"
+
+
+def shapes() -> str:
+    """Images a second of two servers called by themselves, and the share of it that each way to them leaves, round by round."""
+    rounds: dict[tuple[str, int, int], dict[str, dict[int, float]]] = {}
+    for one in json.loads(SHAPES.read_text(encoding="utf-8"))["measured"]:
+        work = rounds.setdefault((one["network"], one["size"], one["rows"]), {})
+        work.setdefault(one["shape"], {})[one["round"]] = one["images_per_second"]
+    rows = []
+    for (network, size, images), found in rounds.items():
+        alone = found["alone"]
+        shares = [ranged((rate / alone[number] for number, rate in found[shape].items()), 2) for shape in ("placed", "envoy", "proxied")]
+        rows.append([f"{network}, {size}x{size}", str(images), ranged(alone.values(), 0), *shares])
+    return markdown(("network, input", "rows a call", "alone, img/s", "placed by Ray", "through Envoy", "through Serve's proxy"), rows)
+
+
+def removals() -> str:
+    """How long a node of two was missed, and what callers saw."""
+    found: dict[str, list[Any]] = {}
+    for one in json.loads(SHAPES.read_text(encoding="utf-8"))["removals"]:
+        found.setdefault(one["shape"], []).append(one)
+    rows = [
+        [
+            {"placed": "placed by Ray", "proxied": "through Serve's proxy"}[shape],
+            ", ".join(f"{one['seconds']:.1f}" for one in ones),
+            f"{sum(one['answered'] for one in ones):,}",
+        ]
+        for shape, ones in found.items()
+    ]
+    return markdown(("", "seconds until two served again", "calls answered by then"), rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "depth-plane": depth_plane,
     "depths": depths,
@@ -315,6 +355,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "forms": partial(quoted, "forms.txt"),
     "jpeg": partial(quoted, "jpeg.txt"),
     "one-call": partial(quoted, "one-call.txt"),
+    "shapes": shapes,
+    "removals": removals,
 }
 
 
