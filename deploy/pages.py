@@ -255,11 +255,13 @@ def depth_plane() -> str:
 
 
 def against_triton() -> Iterable[Standing]:
-    """Triton in its best configuration under each load that has runs of both."""
-    for folder in sorted(AGAINST.glob("*/results.json")):
-        for standing in standings(read_report(folder)):
+    """Triton in its best configuration under each load that has runs of both; of a load that was measured again the later result."""
+    found = {}
+    for report in sorted(map(read_report, AGAINST.glob("*/results.json")), key=lambda report: report.created_at):
+        for standing in standings(report):
             if standing.name != OURS and standing.ratio is not None:
-                yield standing
+                found[standing.facts.name, standing.facts.precision, standing.load] = standing
+    return found.values()
 
 
 def triton_table() -> str:
@@ -353,6 +355,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     "triton-table": triton_table,
     "triton-sentence": triton_sentence,
     "forms": partial(quoted, "forms.txt"),
+    "empty-call": partial(quoted, "empty-call.txt"),
+    "one-call-calm": partial(quoted, "one-call-calm.txt"),
+    "grain-rows": partial(quoted, "grain.txt"),
     "jpeg": partial(quoted, "jpeg.txt"),
     "one-call": partial(quoted, "one-call.txt"),
     "shapes": shapes,
