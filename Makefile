@@ -88,7 +88,7 @@ docs: $(STAMP)
 
 # Tables and charts of README and docs, from the files that were measured.
 pages: $(STAMP)
-	$(BIN)/python deploy/pages.py
+	$(BIN)/python -m deploy.pages
 
 # The three distributions: the code, the certified ONNX files, the checkpoints with the sample images.
 wheels: $(STAMP)

@@ -21,6 +21,9 @@ from resnet_networks import REPOSITORY
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest import read_manifest
 
+from deploy import certificate_tables
+from deploy.markdown import markdown
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "2026-11-25-two-cores"
 AGAINST = ROOT / "docs" / "results" / "2026-11-29-against-triton"
@@ -38,13 +41,6 @@ SERVERS = {
 def load(name: str) -> Any:
     """A file of results."""
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
-
-
-def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table; the columns after the first are numbers."""
-    titles = list(header)
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def shown(spread: dict[str, float], digits: int = 0) -> str:
@@ -362,6 +358,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "one-call": partial(quoted, "one-call.txt"),
     "shapes": shapes,
     "removals": removals,
+    **certificate_tables.TABLES,
 }
 
 

@@ -170,14 +170,21 @@ def verify(
 
 @main.command()
 @click.argument("version", type=PATH, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
-def power(version: Path | None) -> None:
+def power(version: Path | None, as_json: bool) -> None:
     """Print how often a network that is worse than policy int8 asks would be certified and, of VERSION, pass its replay."""
-    from resnet_export.power import certification_table, measure_network, replay_table
+    from resnet_export.power import measure_power, power_table
+    from resnet_export.replay_power import measure_replay, replay_table
 
-    stdout().print(certification_table())
-    if version is not None:
-        stdout().print(replay_table(measure_network(version)))
+    certified = measure_power()
+    replayed = None if version is None else measure_replay(version)
+    if as_json:
+        click.echo(json.dumps({"certified": certified.as_object(), "replayed": replayed and replayed.as_object()}, indent=2))
+        return
+    stdout().print(power_table(certified))
+    if replayed is not None:
+        stdout().print(replay_table(replayed))
 
 
 def report(folder: Path, as_json: bool, failures: dict[str, str] | None = None) -> None:

@@ -1,110 +1,140 @@
-"""How often a network that is worse than a policy asks would pass: when it is certified, and when its certificate is replayed."""
+"""How often a network that is worse than a policy asks would be certified: exactly, from the policy's own decision."""
 
 import bisect
-from dataclasses import dataclass
-from pathlib import Path
+import itertools
+import math
+from dataclasses import asdict, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from resnet_proto.answers import same_answers
 from resnet_proto.certificate import POLICIES
-from resnet_proto.intervals import binomial_cdf, share_interval
-from resnet_proto.manifest import read_manifest
-from resnet_proto.manifest_pb2 import Certificate
-from resnet_proto.sample_check import Expected, check_sample
+from resnet_proto.intervals import binomial_cdf, paired_interval, share_interval
+from resnet_proto.manifest_pb2 import Policy
 from rich.table import Table
 
-from resnet_export.errors import ExportError
-from resnet_export.images import bundled
-from resnet_export.replay import REPLAY_IMAGES
-from resnet_export.runtime import Logits, open_session, run_in_batches
-
-IMAGES = (100, 368, 1_000, 5_000, 10_000, 50_000)
-AGREEMENTS = (0.999, 0.995, 0.99, 0.988, 0.98, 0.95)
-WORSE = (0.99, 0.97, 0.95, 0.90)
-DRAWS = 2_000
-OLD_REPLAY = 64
-BATCH = 64
-
-
-def most_flips(images: int, agreement: float, confidence: float) -> int:
-    """The most images with another answer that still show the agreement; -1 where none would."""
-    return bisect.bisect(range(images + 1), False, key=lambda flips: share_interval(images - flips, images, confidence)[0] < agreement) - 1
-
-
-def certification_table() -> Table:
-    """Probability that a network of a true agreement gets an INT8 certificate, exactly, by the number of images."""
-    policy = POLICIES["int8"]
-    table = Table(title=f"passes policy int8 ({policy.min_top1_agreement:.0%}) at a true agreement of", title_justify="left")
-    for column in ("images", "flips allowed", *(f"{agreement:.1%}" for agreement in AGREEMENTS)):
-        table.add_column(column, justify="right")
-    for images in IMAGES:
-        flips = most_flips(images, policy.min_top1_agreement, policy.confidence) if images >= policy.min_images else -1
-        chances = [f"{binomial_cdf(flips, images, 1 - agreement):.2%}" if flips >= 0 else "0" for agreement in AGREEMENTS]
-        table.add_row(f"{images:,}", str(flips) if flips >= 0 else "refused", *chances)
-    return table
+IMAGES = (100, 368, 765, 1_000, 5_000, 10_000, 50_000)
+AGREEMENTS = (0.999, 0.997, 0.995, 0.99, 0.988, 0.98, 0.95)
+USUALLY = 0.9
+MOST_IMAGES = 1 << 17
 
 
 @dataclass(frozen=True)
-class Network:
-    """Logits FP32 [n, classes] of a version's fp32 and INT8 files on the bundled images, and the latter's certificate."""
+class Chance:
+    """What `images` allow: flips (-1: certify nothing), images lost and none gained (-1: no accuracy can be shown), and the chance to pass.
 
-    reference: Logits
-    own: Logits
-    certificate: Certificate
+    `passes` has a probability for each of AGREEMENTS, of a network with that true agreement, on images without labels.
+    """
 
-
-def measure_network(version: Path) -> Network:
-    """Run both files of a version; raise ExportError if it lacks one or takes other images than the bundled ones."""
-    manifest = read_manifest(version)
-    artifacts = {artifact.precision: artifact for artifact in manifest.artifacts}
-    images = bundled("certification").images
-    if not {"fp32", "int8"} <= artifacts.keys() or images.shape[1:3] != (manifest.input.height, manifest.input.width):
-        raise ExportError(f"version: {version}; expected fp32 and int8 of a network of 32x32 pixels")
-    reference, own = (run_in_batches(open_session(version / artifacts[name].file), images, BATCH) for name in ("fp32", "int8"))
-    return Network(reference, own, artifacts["int8"].certificate)
+    images: int
+    flips: int
+    lost: int
+    passes: tuple[float, ...]
 
 
-def general(network: Network, agreement: float, dice: np.random.Generator) -> Logits:
-    """INT8's logits with noise on all images, as much as brings the agreement with fp32 down to the one given."""
-    noise = dice.standard_normal(network.own.shape).astype(np.float32)
-    low, high = 0.0, 100.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        above = same_answers(network.own + np.float32(middle) * noise, network.reference).mean() > agreement
-        low, high = (middle, high) if above else (low, middle)
-    return network.own + np.float32(high) * noise
+@dataclass(frozen=True)
+class Needed:
+    """With how many images a network of a true agreement passes in nine of ten cases; None: never, or with more than MOST_IMAGES."""
+
+    agreement: float
+    images: int | None
 
 
-def sparse(network: Network, agreement: float, dice: np.random.Generator) -> Logits:
-    """INT8's logits, but for as many images answered by another's logits as bring the agreement down to the one given."""
-    logits, order = network.own.copy(), dice.permutation(len(network.own))
-    for image in order:
-        if same_answers(logits, network.reference).mean() <= agreement:
+@dataclass(frozen=True)
+class Power:
+    """Of one policy."""
+
+    policy: str
+    agreements: tuple[float, ...]
+    chances: tuple[Chance, ...]
+    needed: tuple[Needed, ...]
+
+    def as_object(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def shows_agreement(images: int, flips: int, policy: Policy) -> bool:
+    """Whether so many flips leave the agreement shown."""
+    return share_interval(images - flips, images, policy.confidence)[0] >= policy.min_top1_agreement
+
+
+def most_flips(images: int, policy: Policy) -> int:
+    """The most images with another answer that still show the agreement; -1 where none would."""
+    if images < policy.min_images:
+        return -1
+    possible = range(int((1 - policy.min_top1_agreement) * images) + 1)  # the bound lies below what was seen
+    return bisect.bisect(possible, False, key=lambda flips: not shows_agreement(images, flips, policy)) - 1
+
+
+def most_lost(images: int, policy: Policy) -> int:
+    """The most images that may lose their right answer where none gains one; -1 where not even none shows the accuracy."""
+    if images < policy.min_images:
+        return -1
+    most, confidence = policy.max_accuracy_loss, policy.confidence
+    possible = range(int(most / 100 * images) + 1)
+    return bisect.bisect(possible, False, key=lambda lost: 100 * paired_interval(0, lost, images, confidence)[0] < -most) - 1
+
+
+def passes(images: int, agreement: float, policy: Policy) -> float:
+    """Probability that a network of a true agreement is certified on so many images without labels."""
+    flips = most_flips(images, policy)
+    return binomial_cdf(flips, images, 1 - agreement) if flips >= 0 else 0.0
+
+
+def images_needed(agreement: float, policy: Policy) -> int | None:
+    """The fewest images with which a network of a true agreement passes in nine of ten cases."""
+    if agreement <= policy.min_top1_agreement:
+        return None
+    step = math.ceil(2 / (1 - policy.min_top1_agreement))  # one flip more is allowed within so many images
+    images = policy.min_images
+    for flips in itertools.count():
+        images += bisect.bisect_left(range(step), True, key=lambda more: shows_agreement(images + more, flips, policy))
+        if binomial_cdf(flips, images, 1 - agreement) >= USUALLY:
+            return images
+        if images > MOST_IMAGES:
             break
-        logits[image] = np.roll(network.own[image], 1)
-    return logits
+    return None
 
 
-def passing(network: Network, logits: Logits, images: int, own: bool, dice: np.random.Generator) -> float:
-    """Share of random samples of `images` that pass a replay, with the artifact's own logits or against the reference only."""
-    passed = 0
-    for _ in range(DRAWS):
-        rows: NDArray[np.int64] = dice.choice(len(logits), images, replace=False)
-        expected = Expected(network.reference[rows], network.own[rows] if own else None, network.certificate)
-        passed += not check_sample(logits[rows], expected).broken
-    return passed / DRAWS
+def measure_power(name: str = "int8") -> Power:
+    """Of a policy with a confidence."""
+    policy = POLICIES[name]
+    chances = tuple(
+        Chance(
+            images,
+            most_flips(images, policy),
+            most_lost(images, policy),
+            tuple(round(passes(images, agreement, policy), 6) for agreement in AGREEMENTS),
+        )
+        for images in IMAGES
+    )
+    return Power(name, AGREEMENTS, chances, tuple(Needed(agreement, images_needed(agreement, policy)) for agreement in AGREEMENTS))
 
 
-def replay_table(network: Network) -> Table:
-    """Probability that a file which computes worse where it is served passes the replay, by simulation."""
-    dice = np.random.default_rng(0)
-    table = Table(title=f"passes the replay, of {DRAWS:,} samples", title_justify="left")
-    for column in ("images", "compared with", "what is wrong", *(f"{agreement:.0%}" for agreement in WORSE)):
-        table.add_column(column, justify="left" if column.startswith(("comp", "what")) else "right")
-    for name, spoil in (("all logits, a little", general), ("some images, wholly", sparse)):
-        spoiled = [spoil(network, agreement, dice) for agreement in WORSE]
-        for images, own in ((OLD_REPLAY, False), (REPLAY_IMAGES, True)):
-            chances = [f"{passing(network, logits, images, own, dice):.2%}" for logits in spoiled]
-            table.add_row(str(images), "its own logits" if own else "the reference", name, *chances)
+def header(power: Power) -> list[str]:
+    """Titles of the table's columns."""
+    return ["images", "flips allowed", "right answers lost", *(f"{agreement:.1%}" for agreement in power.agreements)]
+
+
+def cells(power: Power) -> list[list[str]]:
+    """The table's rows, the last with the images needed."""
+    rows = []
+    for chance in power.chances:
+        allowed = ["refused" if most < 0 else f"{most:,}" for most in (chance.flips, chance.lost)]
+        rows.append([f"{chance.images:,}", *allowed, *(shown(share) if chance.flips >= 0 else "0" for share in chance.passes)])
+    needed = [f"{one.images:,}" if one.images is not None else "never" if one.agreement <= 0.99 else "> 131,072" for one in power.needed]
+    return [*rows, ["images for 9 in 10", "", "", *needed]]
+
+
+def shown(share: float) -> str:
+    """A probability; what is below a hundredth of a percent is not zero."""
+    return f"{share:.2%}" if share >= 1e-4 or share == 0 else "< 0.01%"
+
+
+def power_table(power: Power) -> Table:
+    """For people."""
+    least = POLICIES[power.policy].min_top1_agreement
+    table = Table(title=f"passes policy {power.policy} (agreement {least:.0%}) at a true agreement of", title_justify="left")
+    for column in header(power):
+        table.add_column(column, justify="right")
+    for row in cells(power):
+        table.add_row(*row)
     return table

@@ -102,7 +102,7 @@ def read_listing(repository: Path) -> list[Row]:
 
 
 def _row(folder: Path) -> Row:
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    size = sum(path.lstat().st_size for path in folder.iterdir())
     try:
         manifest = read_manifest(folder)
         read_labels(folder, manifest)

@@ -6,7 +6,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ SAFETENSORS = ".safetensors"
 DEPTH = 6  # of nested mappings that are searched
 AVERAGE = re.compile(r"ema|averag|swa", re.IGNORECASE)
 SCALARS = [argparse.Namespace, OrderedDict, np.dtype, np.ndarray, *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdgSU"}]
+PATHS = {kind + name: pure for name, pure in (("PosixPath", PurePosixPath), ("WindowsPath", PureWindowsPath)) for kind in ("", "Pure")}
+PATH_MODULES = ("pathlib", "pathlib._local")  # as Python 3.13 calls it; a path is read without its ways to the disk
 SAVE_INSTEAD = "save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -85,10 +87,12 @@ def read_content(path: Path) -> Any:
 
 
 def _scalars() -> list[Any]:
-    """Types that stand beside weights and run nothing: numpy's scalars and argparse's options."""
+    """Types that stand beside weights and run nothing: numpy's scalars, argparse's options, paths among hyperparameters."""
     from numpy._core.multiarray import _reconstruct, scalar  # what a pickled numpy number names
 
-    return [*SCALARS, scalar, _reconstruct, (scalar, "numpy.core.multiarray.scalar"), (_reconstruct, "numpy.core.multiarray._reconstruct")]
+    older = [(scalar, "numpy.core.multiarray.scalar"), (_reconstruct, "numpy.core.multiarray._reconstruct")]
+    paths = [(pure, f"{module}.{name}") for module in PATH_MODULES for name, pure in PATHS.items()]
+    return [*SCALARS, scalar, _reconstruct, *older, *paths]
 
 
 def _reason(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import onnx
@@ -66,6 +67,14 @@ def test_weights_are_of_the_precision_and_the_interface_is_not(artifacts: dict[s
             assert kinds.count(TensorProto.INT8) >= 17
         assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
         assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_nothing_of_this_machine_is_in_any_file(precise_repository: Path) -> None:
+    folder = precise_repository / "resnet20" / "1"
+    places = (str(Path(torch.__file__).parents[1]), str(Path(publish.__file__).parent), tempfile.gettempdir() + "/", str(folder.parents[1]))
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        assert [place for place in (*places, "stack_trace") if place.encode() in data] == [], path.name
 
 
 def test_a_precision_that_fails_its_policy_is_left_out_and_the_others_are_published(pretrained: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import others
@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from networks import seeded
 from resnet_export.cli import main, publish
+from resnet_export.describe import describe
 from resnet_export.errors import ExportError
 from resnet_export.facts import fill_input
 from resnet_export.sources.expected import read_expected
@@ -22,10 +23,12 @@ from resnet_models.checkpoint import CheckpointInfo
 from resnet_models.errors import ResnetModelsError
 from resnet_models.normalisation import IMAGENET
 from resnet_models.variants import VARIANTS, find_variant
+from resnet_proto.manifest import sha256_file
 from resnet_proto.manifest_pb2 import Input
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.resnet import ResNet
+from tried_cases import write
 
 
 @pytest.fixture
@@ -65,7 +68,8 @@ def test_a_pickled_model_is_not_read(labels: Path, tmp_path: Path) -> None:
 
 
 def test_options_and_numbers_beside_the_weights_are_read(labels: Path, tmp_path: Path) -> None:
-    beside = {"args": argparse.Namespace(lr=0.1), "best": np.float32(0.9), "history": np.arange(3), "when": np.int64(3)}
+    beside: dict[str, object] = {"args": argparse.Namespace(lr=0.1), "best": np.float32(0.9), "history": np.arange(3), "when": np.int64(3)}
+    beside["places"] = {"root": Path("/data"), "cache": PureWindowsPath("C:/cache"), "log": PurePosixPath("log")}
     path = saved(tmp_path / "a.pth", {"model": others.plain().state_dict(), **beside})
     assert read_source(path, Given(labels=labels)).checkpoint.info.variant == "resnet10"
 
@@ -176,6 +180,17 @@ def test_a_module_of_the_users_that_ours_equals_gets_the_leaner_graph(labels: Pa
 def test_a_factory_that_is_none_is_refused(text: str, message: str) -> None:
     with pytest.raises(ExportError, match=message), open_source(None, Given(model=text)):
         pass
+
+
+def test_what_came_from_the_hub_is_named_by_the_digest_of_its_own_file(tmp_path: Path) -> None:
+    tried, given = write("timm resnet18", tmp_path)
+    folder = Path(tried.text)
+    for text in (folder, folder / "model.safetensors"):
+        with open_source(str(text), given) as source:
+            manifest = describe(source.checkpoint, source.file, "mine")
+        assert manifest.source.checkpoint_sha256 == sha256_file(folder / "model.safetensors")
+        assert manifest.source.checkpoint_file == "model.safetensors"
+        assert manifest.source.origin == "timm resnet18"
 
 
 def test_folders_that_are_of_another_kind_are_refused(labels: Path, tmp_path: Path) -> None:
