@@ -9,12 +9,13 @@ from click.testing import CliRunner
 from resnet_export.cli import main
 from resnet_export.verify import verify_stored
 from resnet_server.errors import StartError
-from resnet_server.models.repository import Published, Trust, scan
+from resnet_server.models.model_settings import Wanted
+from resnet_server.models.repository import Published, Repository, Trust, scan
 from resnet_server.models.versions import parse_versions
 
 
 def published(root: Path) -> list[Published]:
-    return scan(root, models=(), versions=parse_versions("all"), trust=Trust())
+    return scan(Repository(root), models=(), wanted=Wanted(parse_versions("all"), {}), trust=Trust())
 
 
 @pytest.fixture
