@@ -55,7 +55,7 @@ def _assemble_group(info: GroupInfo, engines: Sequence[Engine], limits: Limits, 
     plan, cheapest = info.plan, info.members[0].plan
     wide = bool(plan.wide_threads)
     cost, watch = CostModel(cheapest.fixed, cheapest.per_row, wide), PlanWatch(cheapest.fixed, cheapest.per_row)
-    chooser = DepthChooser(info, wide)
+    chooser = DepthChooser(info, wide, limits.max_queue / limits.sharers)
     counted = MemberCounts(info, metrics)
 
     def compare(report: BatchReport) -> None:

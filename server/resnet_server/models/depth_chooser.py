@@ -7,10 +7,9 @@ from resnet_server.batching.waiter import Answer
 from resnet_server.errors import InvalidRequestError
 from resnet_server.models.group import GroupInfo
 from resnet_server.models.served_model import ModelInfo
-from resnet_server.routing.policy import DepthPolicy, Reason, Waiting
+from resnet_server.routing.policy import HORIZON_SECONDS, DepthPolicy, Reason, Waiting
 
-PLENTY_SECONDS, PLENTY_BATCHES = 1.0, 20.0
-"""From here on, and from so many full batches of the dearest network, a deadline is so far that load alone is no reason to be shallow."""
+NO_TIME = 1e-9  # seconds
 MOST_DEMANDS = 1024
 """Different ones that are kept with their lane; callers invent them."""
 STATED = {reason: reason.name.lower() for reason in Reason}
@@ -34,14 +33,13 @@ def choice_of(answer: Answer) -> MemberChoice | None:
 class DepthChooser:
     """See `batching.chooser.Chooser`, for the members of a group.
 
-    `wide`: a batch that is alone has more threads than planned for, and says nothing of the slow-down.
+    `wide`: a batch that is alone has more threads than planned for, and says nothing of the slow-down. `places`: rows that may wait.
     """
 
-    def __init__(self, group: GroupInfo, wide: bool = False) -> None:
+    def __init__(self, group: GroupInfo, wide: bool = False, places: float = NEVER) -> None:
         self.members = group.routed()
         self._target, self._wide, self._max_batch = group.target, wide, group.plan.batch
-        self._policy = DepthPolicy(self.members, self._max_batch)
-        self._plenty = max(PLENTY_SECONDS, PLENTY_BATCHES * self.members[-1].seconds(self._max_batch))
+        self._policy = DepthPolicy(self.members, self._max_batch, places=places)
         self._all = Lane()
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._demands: dict[Demand, Lane] = {ANY: self._all}
@@ -53,7 +51,6 @@ class DepthChooser:
             choice: Lane(times=self._times(choice.network), choice=choice) for level in self._choices for choice in level.values()
         }
         self._levels = {member: level for level, member in enumerate(self.members)}
-        self._best: dict[Lane, MemberChoice] = {self._all: self._choices[-1][Reason.DEEPEST]}
 
     @property
     def slow_down(self) -> float:
@@ -89,13 +86,7 @@ class DepthChooser:
         return NEVER if self._target is None else enqueued_at + self._target
 
     def choose(self, now: float, leaving: Leaving) -> Choice:
-        """See `Chooser.choose`.
-
-        Who is alone and has all the time gets the best there is, however soon they ask again: one caller who waits for each answer
-        before the next question would otherwise hold a group at the shallow end by its own speed.
-        """
-        if leaving.slack >= self._plenty and not leaving.waiting:
-            return self._best[leaving.lane]
+        """See `Chooser.choose`."""
         behind, last = self._binding(leaving)
         demand = leaving.lane.demand
         waiting = Waiting(leaving.rows, behind, leaving.slack, last, leaving.engines, demand.min_accuracy, demand.max_depth)
@@ -120,12 +111,18 @@ class DepthChooser:
             self._policy.observe(self.members[choice.network], rows, seconds)
 
     def _binding(self, leaving: Leaving) -> tuple[int, float]:
-        """Of those behind, the rows up to the deadline that leaves the least room for them."""
+        """Of those behind, the rows up to the deadline of whose time most is spoken for; all of them, where a batch has none itself.
+
+        Who gave a deadline goes first, so that those without are not in their way.
+        """
         behind = leaving.behind
+        if leaving.slack == NEVER and leaving.waiting:
+            behind = [*behind, (leaving.waiting, NEVER)]
         if len(behind) < 2:
             return behind[0] if behind else (0, NEVER)
+        least = self._policy.seconds(self.members[0], leaving.rows)
         row = self._policy.seconds(self.members[0], self._max_batch) / (self._max_batch * leaving.engines)
-        return min(behind, key=lambda span: span[1] - row * span[0])
+        return max(behind, key=lambda span: (least + row * span[0]) / max(NO_TIME, min(span[1], HORIZON_SECONDS)))
 
     def _lane(self, demand: Demand) -> Lane:
         """Of the most accurate members that are accepted, as far as there is no gap between them."""
@@ -146,7 +143,6 @@ class DepthChooser:
         depth = max(member.depth for member in self.members[low : high + 1]) if high < top else 0
         lane = Lane(Demand(self.members[low].accuracy if low else 0.0, depth), self._times(low))
         self._lanes[low, high] = lane
-        self._best[lane] = self._choices[high][Reason.DEEPEST if high == top else Reason.LIMIT]
         return lane
 
     def _times(self, level: int) -> float:

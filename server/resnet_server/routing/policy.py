@@ -1,8 +1,9 @@
 """Which network answers the next batch: the most accurate one that is in time for this batch, for those behind it, and for those to come.
 
 Decided when a batch leaves, as SuperServe does (Khare et al., NSDI 2025), with one slow-down factor for all costs, as ALERT has
-(Wan et al., USENIX ATC 2020). Depth gives way before deadlines do; it comes back one step at a time, once there has been room
-for a while. docs/decisions/0010-depth-routing.md has the alternatives and what they reached.
+(Wan et al., USENIX ATC 2020). The rate of arrivals gives a level, which changes rarely; what waits says for each batch how far from
+it the network may be: deeper while the queue is short, shallower as it grows. So a load between two networks is answered by both, and
+all the time that there is gets used. docs/decisions/0010-depth-routing.md has the alternatives and what they reached.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ STAY, RISE = 1.0, 0.9  # load that a level may have to keep it, and that the nex
 DWELL_SECONDS, LONGEST_DWELL = 0.1, 10.0  # on a level before the next one up; FLAP times as long where the last rise did not hold
 FLAP = 4.0
 CALM = 0.6  # load of the next level up that leaves no doubt
+ROOM, LEAN, MOST_ROOM = 0.35, 1.2, 0.7  # of the time left, what may be spoken for: on the level, by its cost over another's, at most
+HORIZON_SECONDS = 0.5  # of the time left that counts, without a deadline too: nobody wants a queue of minutes
 GUARD_SECONDS = 0.001  # between the end of a batch and the answer's leaving
 NEVER, NEVER_BEFORE = float("inf"), float("-inf")
 MOST_RANGES = 1024  # of bounds that callers come up with, for which the accepted levels are kept
@@ -37,8 +40,8 @@ class Reason(Enum):
 class Waiting:
     """What a decision is made from, all of it as of one moment.
 
-    `slack`: seconds until the most urgent deadline of the batch; `last_slack`: of the last of those behind it; both infinite
-    without deadlines. `rows` of the batch, `behind` rows that wait behind it, `engines` that are up.
+    `slack`: seconds until the most urgent deadline of the batch; `last_slack`: of the last of those behind it; infinite
+    without a deadline. `rows` of the batch, `behind` rows that wait behind it, `engines` that are up.
     """
 
     rows: int
@@ -62,15 +65,16 @@ class Decision:
 class DepthPolicy:
     """Chooses among `members`, a Pareto front from the cheapest to the most accurate; `target`: seconds, where no deadline is given.
 
-    `max_batch` rows are the most that a batch has: what a member can answer under load is counted in such batches.
+    `max_batch` rows are the most that a batch has: what a member can answer under load is counted in such batches. `places`: rows
+    that may wait.
     """
 
-    def __init__(self, members: Sequence[Member], max_batch: int, target: float | None = None) -> None:
+    def __init__(self, members: Sequence[Member], max_batch: int, target: float | None = None, places: float = NEVER) -> None:
         if not members:
             raise ValueError("members: none given; expected at least one")
         self.target = target
         self.slow_down = 1.0
-        self._max_batch = max_batch
+        self._max_batch, self._places = max_batch, places
         self._ranges: dict[tuple[float, int], tuple[int, int]] = {}
         self.replan(members)
         self._rate = ArrivalRate()
@@ -81,6 +85,7 @@ class DepthPolicy:
     def replan(self, members: Sequence[Member]) -> None:
         """Take the costs of another measurement of the same members; what was learned of the load stays."""
         self._loaded = [member.seconds(self._max_batch) / self._max_batch for member in members]
+        self._rooms = [[min(MOST_ROOM, ROOM * (own / other) ** LEAN) for other in self._loaded] for own in self._loaded]
         self.members = tuple(members)
         self._decisions = [{reason: Decision(member, reason, level) for reason in Reason} for level, member in enumerate(self.members)]
 
@@ -111,16 +116,15 @@ class DepthPolicy:
         Raises ValueError where no member is accepted.
         """
         low, high = self._accepted(waiting)
-        level = self._standing(now, waiting.engines)
-        reason = Reason.LOAD if level < high else Reason.DEEPEST if high == self._top else Reason.LIMIT
-        level = allowed = min(level, high)
+        standing = self._standing(now, waiting.engines)
+        reason = Reason.DEEPEST if high == self._top else Reason.LIMIT
+        level, rooms = high, self._rooms[standing]
         while level > 0:
-            obstacle = self._obstacle(level, waiting)
+            obstacle = self._obstacle(level, waiting, rooms[level])
             if obstacle is None:
                 break
-            level, reason = level - 1, obstacle
-        if level < allowed and waiting.behind:  # more comes than was thought: what waits says so before the rate does
-            self._fall(now, level)
+            reason = Reason.LOAD if level > standing and obstacle is Reason.BACKLOG else obstacle
+            level -= 1
         return self._decisions[level][reason] if level >= low else self._decisions[low][Reason.FLOOR]
 
     def _accepted(self, waiting: Waiting) -> tuple[int, int]:
@@ -167,13 +171,15 @@ class DepthPolicy:
             self._rose = now
         return rises
 
-    def _obstacle(self, level: int, waiting: Waiting) -> Reason | None:
-        """What makes a batch on this level too late for itself or for those behind it."""
-        slack, last = waiting.slack, waiting.last_slack
+    def _obstacle(self, level: int, waiting: Waiting, room: float) -> Reason | None:
+        """What makes a batch on this level too late for itself, or leaves those behind it too little room."""
+        slack, last = waiting.slack, min(waiting.last_slack, HORIZON_SECONDS)
         if self.target is not None:
             slack, last = min(slack, self.target), min(last, self.target)
         ends = self.seconds(self.members[level], waiting.rows) + GUARD_SECONDS
         if ends > slack:
             return Reason.SLACK
+        if not waiting.behind:
+            return None
         rest = self.slow_down * self._loaded[0] * waiting.behind / waiting.engines
-        return Reason.BACKLOG if waiting.behind and ends + rest > last else None
+        return Reason.BACKLOG if ends + rest > room * last or waiting.behind > room * self._places else None
