@@ -10,6 +10,7 @@ import numpy as np
 from resnet_server.batching.admission import Admission
 from resnet_server.batching.batch import Limits
 from resnet_server.batching.batcher import Batcher
+from resnet_server.batching.chooser import ANY, Chooser, Demand
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.row_queue import NORMAL
 from resnet_server.batching.waiter import Answer
@@ -62,13 +63,16 @@ class Stall:
 
 
 class SimulatedEngine:
-    """Takes a + c*b for a batch, one at a time, and more while it is disturbed; logits are the first byte of each image."""
+    """Takes a + c*b for a batch, one at a time, and more while it is disturbed; logits are the first byte of each image.
+
+    `times`: of each network, as multiples of the first.
+    """
 
     depth = 2
     ready = True
 
-    def __init__(self, clock: VirtualClock, fixed: float, per_row: float, stalls: Sequence[Stall]) -> None:
-        self._clock, self._fixed, self._per_row, self._stalls = clock, fixed, per_row, stalls
+    def __init__(self, clock: VirtualClock, fixed: float, per_row: float, stalls: Sequence[Stall], times: Sequence[float] = (1.0,)) -> None:
+        self._clock, self._fixed, self._per_row, self._stalls, self._times = clock, fixed, per_row, stalls, times
         self._free_at = 0.0
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -80,7 +84,7 @@ class SimulatedEngine:
     def start(self, parts: Sequence[Images], rows: int, alone: bool, done: Callable[[Outcome], None], network: int = 0) -> None:
         logits = np.concatenate([part[:, 0, 0, :1] for part in parts]).astype(np.float32)
         begun = max(self._clock.now, self._free_at)
-        usual = seconds = self._fixed + self._per_row * rows
+        usual = seconds = self._times[network] * (self._fixed + self._per_row * rows)
         for stall in self._stalls:
             if stall.start <= begun < stall.end:
                 seconds = max(seconds, usual * stall.times if stall.times else stall.end - begun + usual)
@@ -118,7 +122,10 @@ class Caller:
 
 @dataclass
 class World:
-    """One model on `engines` simulated engines; to be made on a running event loop."""
+    """One model, or with a `chooser` one group, on `engines` simulated engines; to be made on a running event loop.
+
+    `times`: what the members of a group cost, as multiples of the cheapest, which `fixed` and `per_row` are of.
+    """
 
     engines: int = 2
     fixed: float = 4e-3
@@ -127,22 +134,29 @@ class World:
     max_batch: int = 8
     max_queue: int = 256
     stalls: Sequence[Stall] = ()
+    chooser: Chooser | None = None
+    times: Sequence[float] = (1.0,)
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
-        engines = [SimulatedEngine(self.clock, self.fixed, self.per_row, self.stalls) for _ in range(self.engines)]
+        engines = [SimulatedEngine(self.clock, self.fixed, self.per_row, self.stalls, self.times) for _ in range(self.engines)]
         cost = CostModel(self.planned * self.fixed, self.planned * self.per_row)
         limits = Limits(2 * self.max_batch, self.max_batch, self.max_queue, grain=2)
-        self.batcher = Batcher(engines, limits, self.clock, Admission(cost, self.max_batch))
+        self.batcher = Batcher(engines, limits, self.clock, Admission(cost, self.max_batch), chooser=self.chooser)
 
     def ask(
-        self, rows: int = 1, seconds: float | None = None, priority: int = NORMAL, then: Callable[[Caller], None] | None = None
+        self,
+        rows: int = 1,
+        seconds: float | None = None,
+        priority: int = NORMAL,
+        then: Callable[[Caller], None] | None = None,
+        demand: Demand = ANY,
     ) -> Caller:
         """One request with a deadline in `seconds`; what is refused at the door is told at once."""
         caller = Caller(self.clock, then or (lambda _: None))
         deadline = None if seconds is None else self.clock.now + seconds
         try:
-            self.batcher.enqueue(np.full((rows, 1, 1, 3), 7, np.uint8), deadline, priority, caller)
+            self.batcher.enqueue(np.full((rows, 1, 1, 3), 7, np.uint8), deadline, priority, caller, demand)
         except ServingError as error:
             caller.settle(error)
         return caller

@@ -41,7 +41,8 @@ class Point:
     """One way to choose on one trace. `in_time`: share of all offered; `accuracy` of those in time, 0..1.
 
     `method`: "auto", "every second", "oracle" (a bound), or the label of a member that answers everything. `real`: by a server, not the
-    simulator. `by_member` counts the answers in time.
+    simulator. `by_member` counts the answers in time. Of `auto`, two batches in a row by two networks are a switch; its level, on which batches lean,
+    changes `levels_per_second`.
     """
 
     load: str
@@ -53,6 +54,7 @@ class Point:
     switches_per_second: float | None = None
     by_member: dict[str, int] = field(default_factory=dict)
     real: bool = False
+    levels_per_second: float | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Batch:
     """Pieces of tickets that are computed together, and how many rows these are.
 
     `alone`: nothing else was here when it was given to an engine. `returned`: an engine went before it began this batch. `choice` of a
-    group's network, once it leaves.
+    group's network, once it leaves, and what this and those before have cost, its own included (`chosen`, seconds).
     """
 
     pieces: list[Piece]
@@ -42,6 +42,7 @@ class Batch:
     alone: bool = False
     returned: bool = False
     choice: Choice | None = None
+    chosen: float = 0.0
     number: int = field(default_factory=NUMBERS.__next__)
 
     @property

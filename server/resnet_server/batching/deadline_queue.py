@@ -134,6 +134,7 @@ class DeadlineQueue(RowQueue):
         self._levels.update(self._lanes)
         self._chooser = chooser
         self._spans = Spans()
+        self.chosen = 0.0  # seconds by which those that wait go later, of all choices of a network so far
 
     @property
     def oldest(self) -> float:
@@ -147,7 +148,7 @@ class DeadlineQueue(RowQueue):
 
     def add(self, ticket: Ticket, demand: Demand = ANY) -> None:
         """Put a ticket in its lane; raises InvalidRequestError where no network has what it demands."""
-        ticket.lane = self._chooser.lane(demand)
+        ticket.lane, ticket.chosen = self._chooser.lane(demand), self.chosen
         objective = self._chooser.objective(ticket.enqueued_at)
         ticket.objective = objective if ticket.deadline is None else ticket.deadline
         ticket.due = min(ticket.objective, ticket.enqueued_at + PATIENCE_SECONDS) if ticket.deadline is None else ticket.deadline

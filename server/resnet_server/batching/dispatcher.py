@@ -195,7 +195,7 @@ class Dispatcher:
         predicted = self._compare(batch, outcome.seconds, now)
         assert outcome.logits is not None  # noqa: S101  # the caller has looked
         for ticket, answer in batch.answers(outcome.logits, now, outcome.seconds):
-            self._learn(ticket, now)
+            self._learn(ticket, batch, now)
             self._settlement.end(ticket, answer)
         self._watchers.on_batch(BatchReport(batch.rows, len(batch.pieces), outcome.seconds, predicted, batch.alone, batch.choice))
 
@@ -203,9 +203,14 @@ class Dispatcher:
         """Learn what the batch took; what had been predicted for it."""
         return None if self._admission is None else self._admission.computed(batch.rows, seconds, batch.alone, now)
 
-    def _learn(self, ticket: Ticket, now: float) -> None:
+    def _learn(self, ticket: Ticket, batch: Batch, now: float) -> None:
         if ticket.promised is not None and self._admission is not None:
-            self._admission.kept(now - ticket.promised, (ticket.priority, len(ticket.rows) > self._limits.max_batch), now)
+            late = now - ticket.promised - self._chosen(ticket, batch)
+            self._admission.kept(late, (ticket.priority, len(ticket.rows) > self._limits.max_batch), now)
+
+    def _chosen(self, ticket: Ticket, batch: Batch) -> float:
+        """Seconds that it took by choice: one network has none."""
+        return 0.0
 
     def _fail(self, batch: Batch, error: ServingError) -> None:
         for piece in batch.pieces:

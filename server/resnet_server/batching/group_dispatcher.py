@@ -10,6 +10,7 @@ from resnet_server.batching.deadlines import Clock
 from resnet_server.batching.dispatcher import Dispatcher
 from resnet_server.batching.engine_pool import EnginePool, Instance
 from resnet_server.batching.settlement import Settlement
+from resnet_server.batching.ticket import Ticket
 
 
 class GroupDispatcher(Dispatcher):
@@ -38,6 +39,9 @@ class GroupDispatcher(Dispatcher):
     def _start(self, instance: Instance, batch: Batch, now: float) -> None:
         if batch.choice is None:  # else an engine went before it began this batch: parts of a request may be answered already
             batch.choice = self._choose(instance, batch, now)
+            own = self._chooser.seconds(batch.choice, batch.rows) * (1 - 1 / self._chooser.times(batch.choice, batch.rows))
+            batch.chosen = self._tickets.chosen + own
+            self._tickets.chosen += own / max(1, self._pool.engines)
             last = batch.pieces[-1].ticket
             if last.waiting and last.lane.choice is None:  # one network answers all of a request
                 self._tickets.keep_together(last, self._chooser.rest(batch.choice))
@@ -52,6 +56,10 @@ class GroupDispatcher(Dispatcher):
         behind = [(rows, last - begins) for rows, last in self._tickets.behind]
         engines = max(1, self._pool.engines) / self._limits.sharers
         return self._chooser.choose(now, Leaving(batch.rows, lane, slack, self._tickets.rows, behind, engines))
+
+    def _chosen(self, ticket: Ticket, batch: Batch) -> float:
+        """The door promises what the cheapest network would keep: that a dearer one was chosen, since there was time, is no fault of it."""
+        return batch.chosen - ticket.chosen
 
     def _runs_for(self, instance: Instance, now: float) -> float:
         """Seconds until the engine has ended what it has, as far as that can be told."""

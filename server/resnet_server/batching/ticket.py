@@ -11,16 +11,18 @@ class Ticket:
     """Rows waiting for an answer. Once they are `over`, answered or left by whoever waited, they have no `waiter` any more.
 
     In the queue of a group, and only there: the `lane`, when it is `due` in the order of the queue, its `objective` (infinite for none),
-    and the `span` that is counted under.
+    the `span` that is counted under, and the seconds that choices had cost (`chosen`) when it came.
     """
 
     lane: Lane
     due: float
     objective: float
     span: int
+    chosen: float
 
     __slots__ = (
         "batch_rows",
+        "chosen",
         "deadline",
         "due",
         "enqueued_at",

@@ -82,6 +82,11 @@ class DepthPolicy:
         self._changed = self._rose = NEVER_BEFORE
         self._dwell = DWELL_SECONDS
 
+    @property
+    def level(self) -> int:
+        """Place in the front of the most accurate member that could answer all that comes: what batches lean on, and rarely changes."""
+        return self._level
+
     def replan(self, members: Sequence[Member]) -> None:
         """Take the costs of another measurement of the same members; what was learned of the load stays."""
         self._loaded = [member.seconds(self._max_batch) / self._max_batch for member in members]

@@ -41,10 +41,11 @@ class Chooser(Protocol):
 
 
 class ByPolicy:
-    """The server's own policy, taught by the batches as planned."""
+    """The server's own policy, taught by the batches as planned; `level_changes` counts those of its level."""
 
     def __init__(self, policy: DepthPolicy) -> None:
         self._policy = policy
+        self.level_changes = 0
 
     def arrived(self, now: float, rows: int) -> None:
         """See `Chooser`."""
@@ -52,7 +53,10 @@ class ByPolicy:
 
     def choose(self, now: float, waiting: Waiting) -> Member:
         """See `Chooser`."""
-        return self._policy.choose(now, waiting).member
+        before = self._policy.level
+        member = self._policy.choose(now, waiting).member
+        self.level_changes += self._policy.level != before
+        return member
 
 
 @dataclass
