@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +36,19 @@ class Summary:
 
 def bootstrap(values: Sequence[float]) -> tuple[float, float] | None:
     """The 95 % percentile interval of the median over resamples of `values`; None of fewer than 3."""
+    return _interval(values, np.median)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Of the mean, likewise."""
+    return _interval(values, np.mean)
+
+
+def _interval(values: Sequence[float], of: Callable[..., NDArray[np.float64]]) -> tuple[float, float] | None:
     if len(values) < LEAST_FOR_INTERVAL:
         return None
     drawn = np.random.default_rng(SEED).choice(np.array(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
+    low, high = np.percentile(of(drawn, axis=1), (2.5, 97.5))
     return float(low), float(high)
 
 

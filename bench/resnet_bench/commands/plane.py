@@ -1,9 +1,11 @@
 """`resnet-bench depths --group`: the plane of a group."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,15 +17,17 @@ from resnet_bench.commands.shared import Bar, arguments, show
 from resnet_bench.errors import BenchError
 from resnet_bench.machine import this_machine
 from resnet_bench.plane.loads import LoadKind, loads
+from resnet_bench.plane.parts import Begun, Parts, packed
 from resnet_bench.plane.record import Plane, Point, mean
-from resnet_bench.plane.served import GroupAt, Labelled, drive, group_at, read_labelled, right_answers, with_measured
-from resnet_bench.plane.simulated import Right, capacity, members_of, run
+from resnet_bench.plane.served import GroupAt, Labelled, capacities, drive, group_at, read_labelled, right_answers, with_measured
+from resnet_bench.plane.simulated import Right, arrivals_of, run
 from resnet_bench.plane.teach import save_page
 from resnet_bench.published import chosen
 from resnet_bench.target import started
 
 DEADLINE = 0.05
 CALM_LOAD = 0.5
+PLANS = "plans"
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,38 @@ def plane_of(task: PlaneTask, out: Path | None) -> None:
     if task.real and task.labelled is None:
         raise click.UsageError("--real needs --labelled: images whose answers can be judged")
     kinds, problems = loads(task.seconds), disturbances()
-    with Bar() as bar, served_group(task) as group:
+    parts = Parts(out, arguments())
+    with Bar() as bar, served_group(task, out) as group:
         bar.expect(len(kinds) * task.seeds * (1 + task.real * (1 + len(group.members))))
         labelled = None if task.labelled is None else read_labelled(task.labelled)
-        right: Right = {} if labelled is None else right_answers(group, labelled)
-        shop = Workshop(group.engines, group.batch, task.deadline)
-        points = run(group.members, shop, kinds, task.seeds, right, bar.step)
+        begun = parts.begun or parts.begin(begin(task, group, labelled, bar))
+        members, right, shop = begun.members, begun.answers, Workshop(begun.engines, begun.batch, task.deadline)
+        points = []
         if task.real and labelled is not None:
-            points += drive_all(task, group, shop, kinds, labelled, bar)
+            points += drive_all(task, replace(group, members=members), shop, kinds, labelled, bar, parts)
+    points += run(members, shop, kinds, task.seeds, right, bar.step)
     texts = {kind.name: kind.text for kind in kinds}
-    members, images = with_measured(group.members, right), 0 if labelled is None else len(labelled.images)
-    how = (group.engines, group.batch, task.deadline, images)
-    plane = Plane(group.name, arguments(), this_machine(), members, *how, tuple(points), texts, problems)
+    how = (begun.engines, begun.batch, task.deadline, begun.images)
+    plane = Plane(begun.group, begun.arguments, this_machine(), with_measured(members, right), *how, tuple(points), texts, problems)
     show(table(plane, real=False), *([table(plane, real=True)] if task.real else []), *problems)
     if out is not None:
         save(plane, out)
+        parts.done()
+        shutil.rmtree(out / PLANS, ignore_errors=True)
+
+
+def begin(task: PlaneTask, group: GroupAt, labelled: Labelled | None, bar: Bar) -> Begun:
+    """What is asked of the server once: right answers, and with `real` what each member can answer while it serves."""
+    right: Right = {}
+    if labelled is not None:
+        bar.step(f"asking each member for {len(labelled.images)} labelled images")
+        right = right_answers(group, labelled)
+    members = group.members
+    if task.real and labelled is not None:
+        bar.step("measuring what each member can answer")
+        members = capacities(group, labelled)
+    images = 0 if labelled is None else len(labelled.images)
+    return Begun(group.name, arguments(), members, group.engines, group.batch, images, packed(right))
 
 
 def disturbances() -> tuple[str, ...]:
@@ -72,8 +93,8 @@ def disturbances() -> tuple[str, ...]:
 
 
 @contextmanager
-def served_group(task: PlaneTask) -> Iterator[GroupAt]:
-    """The group of a running server, or of one that is started for it."""
+def served_group(task: PlaneTask, out: Path | None) -> Iterator[GroupAt]:
+    """The group of a running server, or of one that is started for it; its plan stays in `out` for a run that goes on."""
     name, _, members = task.group.partition("=")
     if task.url is not None:
         yield group_at(task.url, name)
@@ -81,21 +102,25 @@ def served_group(task: PlaneTask) -> Iterator[GroupAt]:
     if task.repository is None:
         raise click.UsageError("--group needs --repository or --url")
     names = chosen(task.repository, tuple(filter(None, members.split(","))))
-    with TemporaryDirectory(prefix="resnet-bench-plans-") as plans:
+    with TemporaryDirectory(prefix="resnet-bench-plans-") as own:
+        plans = own if out is None else str(out / PLANS)
         options = ("--group", f"{name}={','.join(names)}", "--models", name, "--plan-cache", plans, *task.options)
         with started(task.repository, options) as target:
             yield group_at(target.url, name)
 
 
-def drive_all(task: PlaneTask, group: GroupAt, shop: Workshop, kinds: Sequence[LoadKind], labelled: Labelled, bar: Bar) -> list[Point]:
-    """Every load in real time, by `auto` and by each member alone."""
-    members, points = members_of(group.members), []
-    for kind in kinds:
-        for seed in range(task.seeds):
-            arrivals = kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
+def drive_all(
+    task: PlaneTask, group: GroupAt, shop: Workshop, kinds: Sequence[LoadKind], labelled: Labelled, bar: Bar, parts: Parts
+) -> list[Point]:
+    """Every load in real time, by `auto` and by each member alone; seed by seed, so that what is there early has all loads."""
+    points = []
+    for seed in range(task.seeds):
+        for kind in kinds:
+            arrivals = arrivals_of(group.members, shop, kind, seed)
             for method in ("auto", *(member.label for member in group.members)):
                 bar.step(f"sending {kind.name}, seed {seed}, to {method}")
-                points.append(drive(group, kind.name, method, seed, arrivals, task.deadline, labelled))
+                measure = partial(drive, group, kind.name, method, seed, arrivals, task.deadline, labelled)
+                points.append(parts.point((kind.name, method, seed), measure))
     return points
 
 
@@ -103,17 +128,21 @@ def table(plane: Plane, real: bool) -> Table:
     """In time and right, in percent, by load and way to choose; the best static choice is marked."""
     how = "a server" if real else "the simulator"
     accuracy = f"right answers on {plane.labelled} labelled images" if plane.labelled else "accuracy as certified"
-    title = f"{plane.group}: in time / {accuracy}, %, by {how}; deadline {1e3 * plane.deadline:g} ms; * best static choice"
+    title = (
+        f"{plane.group}: in time / {accuracy}, %, by {how}; deadline {1e3 * plane.deadline:g} ms; * best static choice; "
+        "differences in points, over seeds [95 %]"
+    )
     found = Table(title=title, title_justify="left")
     methods = ["auto", *([] if real else ["every second", "oracle"]), *(member.label for member in plane.members)]
-    for column in ("load", *methods):
+    for column in ("load", *methods, "right: auto over *", *([] if real else ["oracle over auto"])):
         found.add_column(column, justify="left" if column == "load" else "right")
     for load in plane.loads:
         best = plane.best_static(load, real)
         cells = [mean(plane.of(load, method, real)) for method in methods]
         marks = ["*" if method == best else "" for method in methods]
         texts = [f"{mark}{100 * x:.1f} / {100 * y:.2f}" for mark, (x, y) in zip(marks, cells, strict=True)]
-        found.add_row(load, *texts)
+        gains = [plane.gain(load, best, real).points, *([] if real else [plane.gain(load, "oracle").reversed.points])]
+        found.add_row(load, *texts, *gains)
     return found
 
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -13,14 +16,18 @@ from resnet_proto import open_inference_pb2 as pb
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from resnet_server.routing.simulator import Times
 
+from resnet_bench.drivers.open_loop import connected, new_loop
 from resnet_bench.errors import BenchError
 from resnet_bench.plane.record import MemberRecord, Point
 from resnet_bench.plane.simulated import Right
+from resnet_bench.requests import DISTINCT, METHOD
 from resnet_bench.subject import served
 from resnet_bench.target import details_of
 
 CHUNK = 8
 BEFORE_SECONDS = 0.5
+IN_FLIGHT, WARM_SECONDS, SATURATE_SECONDS = 32, 0.5, 2.5
+T = TypeVar("T")
 OPTIONS = [("grpc.max_receive_message_length", -1)]
 
 
@@ -116,36 +123,78 @@ def with_measured(members: Sequence[MemberRecord], right: Right) -> tuple[Member
     return tuple(replace(one, measured=float(right[one.label].mean())) if right else one for one in members)
 
 
+def capacities(group: GroupAt, labelled: Labelled) -> tuple[MemberRecord, ...]:
+    """The members, with the images a second that each answers alone to IN_FLIGHT callers of single images: all costs of serving count."""
+    return tuple(replace(member, served=on_exact_loop(_saturate(group, member, labelled))) for member in group.members)
+
+
 def drive(group: GroupAt, load: str, method: str, seed: int, arrivals: Times, deadline: float, labelled: Labelled) -> Point:
     """Send a trace as it comes, one image a call with this deadline; `method`: "auto", or the label of the member to ask for."""
-    return asyncio.run(_drive(group, load, method, seed, arrivals, deadline, labelled))
+    return on_exact_loop(_drive(group, load, method, seed, arrivals, deadline, labelled))
+
+
+def on_exact_loop(work: Coroutine[Any, Any, T]) -> T:
+    """On an event loop whose timers are exact to microseconds."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(work)
+
+
+def messages_of(group: GroupAt, labelled: Labelled, method: str) -> list[bytes]:
+    """A call for each image, as it goes out."""
+    member = next((one for one in group.members if one.label == method), None)
+    images = labelled.images
+    return [request(group.name, images[number : number + 1], member).SerializeToString() for number in range(len(images))]
+
+
+async def _saturate(group: GroupAt, member: MemberRecord, labelled: Labelled) -> float:
+    messages, counted, numbers = messages_of(group, first_of(labelled, DISTINCT), member.label), 0, count()
+    (channel,) = await connected(group.url, 1)
+    method = channel.unary_unary(METHOD)
+    begins = time.monotonic() + WARM_SECONDS
+    ends = begins + SATURATE_SECONDS
+
+    async def caller() -> None:
+        nonlocal counted
+        while time.monotonic() < ends:
+            await method(messages[next(numbers) % len(messages)])
+            counted += begins <= time.monotonic() < ends
+
+    try:
+        await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
+    except grpc.aio.AioRpcError as error:
+        raise BenchError(f"group: {member.label}: {error.details()}") from None
+    finally:
+        await channel.close()
+    return counted / SATURATE_SECONDS
+
+
+def first_of(labelled: Labelled, most: int) -> Labelled:
+    """The first of them."""
+    return Labelled(labelled.images[:most], labelled.labels[:most])
 
 
 async def _drive(group: GroupAt, load: str, method: str, seed: int, arrivals: Times, deadline: float, labelled: Labelled) -> Point:
-    member = next((one for one in group.members if one.label == method), None)
-    messages = [request(group.name, labelled.images[number : number + 1], member) for number in range(len(labelled.images))]
+    messages, answers = messages_of(group, labelled, method), list[tuple[int, bytes]]()
+    (channel,) = await connected(group.url, 1)
+    send = channel.unary_unary(METHOD)
+
+    async def call(number: int) -> None:
+        image = number % len(messages)
+        with suppress(grpc.aio.AioRpcError):
+            answers.append((image, await send(messages[image], timeout=deadline)))
+
+    begin, calls = time.monotonic() + BEFORE_SECONDS, []
+    for number, at in enumerate(arrivals.tolist()):
+        if (wait := begin + at - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        calls.append(asyncio.ensure_future(call(number)))
+    await asyncio.gather(*calls)
+    await channel.close()
     by_member: dict[str, int] = {}
     right = 0
-
-    async with grpc.aio.insecure_channel(group.url, options=OPTIONS) as channel:
-        stub = GRPCInferenceServiceStub(channel)
-
-        async def call(number: int) -> None:
-            nonlocal right
-            image = number % len(messages)
-            try:
-                answer = await stub.ModelInfer(messages[image], timeout=deadline)
-            except grpc.aio.AioRpcError:
-                return
-            by_member[label_of(answer)] = by_member.get(label_of(answer), 0) + 1
-            right += int(classes(answer)[0] == labelled.labels[image])
-
-        begin, calls = time.monotonic() + BEFORE_SECONDS, []
-        for number, at in enumerate(arrivals.tolist()):
-            if (wait := begin + at - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
-            calls.append(asyncio.ensure_future(call(number)))
-        await asyncio.gather(*calls)
-    in_time = sum(by_member.values())
-    share = in_time / max(1, len(arrivals))
-    return Point(load, method, seed, len(arrivals), share, right / max(1, in_time), None, by_member, real=True)
+    for image, data in answers:  # read once nobody waits for this process any more
+        answer = pb.ModelInferResponse.FromString(data)
+        by_member[label_of(answer)] = by_member.get(label_of(answer), 0) + 1
+        right += int(classes(answer)[0] == labelled.labels[image])
+    share = len(answers) / max(1, len(arrivals))
+    return Point(load, method, seed, len(arrivals), share, right / max(1, len(answers)), None, by_member, real=True)

@@ -23,15 +23,20 @@ def capacity(member: Member, shop: Workshop) -> float:
     return shop.engines * shop.max_batch / member.seconds(shop.max_batch)
 
 
-def members_of(records: Sequence[MemberRecord]) -> tuple[Member, ...]:
-    """As the policy sees them."""
-    return tuple(Member(one.name, one.precision, one.depth, one.accuracy, one.fixed, one.per_row) for one in records)
+def members_of(records: Sequence[MemberRecord], shop: Workshop | None = None) -> tuple[Member, ...]:
+    """As the policy sees them; with `shop`, what was measured while they served counts as their cost, where it was."""
+    return tuple(member_of(one, shop) for one in records)
+
+
+def member_of(record: MemberRecord, shop: Workshop | None) -> Member:
+    """One of them."""
+    costs = (record.fixed, record.per_row) if shop is None or record.served is None else (0.0, shop.engines / record.served)
+    return Member(record.name, record.precision, record.depth, record.accuracy, *costs)
 
 
 def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, seed: int, right: Right) -> list[Point]:
     """One trace, and all ways through it."""
-    members = members_of(records)
-    arrivals = kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
+    members, arrivals = members_of(records, shop), arrivals_of(records, shop, kind, seed)
     ways: dict[str, tuple[Chooser, Member]] = {
         "auto": (ByPolicy(DepthPolicy(members, shop.max_batch)), members[0]),
         "every second": (EverySecond(members, shop), members[0]),
@@ -41,8 +46,16 @@ def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, se
     for name, (chooser, cheapest) in ways.items():
         result = Simulation(shop, chooser, cheapest, NOISE, seed).run(arrivals)
         found = measured(result, right) if right else result.accuracy
-        points.append(Point(kind.name, name, seed, result.offered, result.attainment, found, result.switches_per_second, result.by_member))
+        levels = chooser.level_changes / result.seconds if isinstance(chooser, ByPolicy) and result.seconds else None
+        answered = (result.offered, result.attainment, found, result.switches_per_second, result.by_member)
+        points.append(Point(kind.name, name, seed, *answered, levels_per_second=levels))
     return [*points, oracle(kind.name, on_these_calls(members, right, len(arrivals)), shop, arrivals, seed)]
+
+
+def arrivals_of(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, seed: int) -> Times:
+    """A trace, in multiples of what the members can answer."""
+    members = members_of(records, shop)
+    return kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
 
 
 def on_these_calls(members: Sequence[Member], right: Right, calls: int) -> Sequence[Member]:

@@ -205,3 +205,4 @@ class Metrics:
             self.load_seconds,
         ):
             gauge.remove_by_labels({"model": model, "version": version, "precision": precision})
+        self.group_slow_down.remove_by_labels({"model": model, "version": version})

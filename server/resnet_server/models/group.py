@@ -40,12 +40,13 @@ class GroupInfo(ModelInfo):
     """What is known of a group: `members` from the cheapest to the most accurate, each with its costs in the plan of the group.
 
     Name, version and input are in `manifest`, as for any other model; `accuracies` 0..1, of the members; `target`: seconds that decide
-    where a request has no deadline.
+    where a request has no deadline. `left_out`: what of its models is no member, and why.
     """
 
     members: tuple[ModelInfo, ...] = ()
     accuracies: tuple[float, ...] = ()
     target: float | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def artifact(self) -> Artifact:
@@ -68,7 +69,8 @@ class GroupInfo(ModelInfo):
             for member, info in zip(self.routed(), self.members, strict=True)
         )
         target = {} if self.target is None else {"target": f"{1e3 * self.target:g} ms"}
-        return {**super().properties(), "members": "; ".join(described), **target}
+        left_out = {"left_out": "; ".join(self.left_out)} if self.left_out else {}
+        return {**super().properties(), "members": "; ".join(described), **left_out, **target}
 
     def check_demand(self, demand: Demand) -> None:
         """The batcher's chooser judges that."""
@@ -84,6 +86,7 @@ def entries(name: str, versions: Sequence[Published], certified: "Sequence[tuple
     """What of `versions` may be a member: every certified file. Raises ServingError saying what differs, or that nothing is left."""
     if not certified:
         reasons = "; ".join(f"{version.name}: {version.refusal or 'it has no certified file'}" for version in versions)
+        reasons = reasons or "none of its models is in service"
         raise ServingError(f"group: {name} has no member: {reasons}")
     if len(certified) > MOST_MEMBERS:
         raise ServingError(f"group: {name} has {len(certified)} certified files; expected at most {MOST_MEMBERS}")

@@ -1,9 +1,10 @@
 """From certified versions to a group that is warm: one plan for all members, and engines that hold the certificate of each."""
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from resnet_proto.manifest import ManifestError, read_replay
@@ -11,11 +12,11 @@ from resnet_proto.manifest import ManifestError, read_replay
 from resnet_server.errors import EngineError, StartError
 from resnet_server.models.group import VERSION, Entry, GroupInfo, entries, manifest_of, precision_of
 from resnet_server.models.loaded import AnyEngine, Loaded, Origin, ReplayTask
-from resnet_server.models.loader import Loader, is_certified, keep_certified, parse_precisions
+from resnet_server.models.loader import NICENESS, Loader, is_certified, keep_certified, parse_precisions
 from resnet_server.models.repository import Published
 from resnet_server.models.served_group import with_plan
 from resnet_server.models.served_model import ModelInfo, Replay
-from resnet_server.planning.group_plan import MemberFacts, members_of
+from resnet_server.planning.group_plan import MemberFacts, choose_for_group, members_of
 from resnet_server.planning.plan import Plan
 from resnet_server.planning.planner import ModelFile, Planned, Planner
 from resnet_server.planning.report import log_plan
@@ -26,16 +27,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GroupSource:
-    """A group and the versions that its members are of."""
+    """A group and the versions that its members are of; `absent`: those of its models that have none in service."""
 
     name: str
     versions: tuple[Published, ...]
+    absent: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that is served."""
+        return hashlib.sha256(repr([(*one.key, one.digest) for one in self.versions]).encode()).hexdigest()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of its models is no member, and why, as far as the repository says."""
+        absent = [f"{name}: not in service" for name in self.absent]
+        refused = [(one, "all of it", one.refusal) for one in self.versions if one.refusal]
+        rejected = [(one, precision, reason) for one in self.versions if not one.refusal for precision, reason in one.rejected]
+        return (*absent, *(f"{one.name} version {one.version}: {which}: {reason}" for one, which, reason in [*refused, *rejected]))
+
+
+def wanted(settings: Settings) -> list[Group]:
+    """The groups to serve."""
+    return [group for group in settings.groups if not settings.models or group.name in settings.models]
 
 
 def sources(settings: Settings, found: Sequence[Published]) -> list[GroupSource]:
     """The groups to serve, each member in its highest version. Raises StartError for a name that is not there, or there twice."""
-    wanted = [group for group in settings.groups if not settings.models or group.name in settings.models]
-    return [_source(group, settings, found) for group in wanted]
+    return [_source(group, settings, found) for group in wanted(settings)]
 
 
 def check_groups(settings: Settings) -> None:
@@ -68,22 +87,36 @@ def _source(group: Group, settings: Settings, found: Sequence[Published]) -> Gro
     by_name = {name: [published for published in answering if published.name == name] for name in group.members}
     if empty := [name for name, versions in by_name.items() if not versions]:
         raise StartError(f"group: {group.name}: {', '.join(empty)} has no version in {settings.repository}")
-    return GroupSource(group.name, tuple(max(versions, key=lambda one: int(one.version)) for versions in by_name.values()))
+    return GroupSource(group.name, tuple(highest(versions) for versions in by_name.values()))
+
+
+def highest(versions: Sequence[Published]) -> Published:
+    """The version of a model that a group takes."""
+    return max(versions, key=lambda one: int(one.version))
 
 
 def entries_of(source: GroupSource, precision: str) -> list[Entry]:
     """What may be a member: every certified file, of the precisions asked for. Raises ServingError where they do not go together."""
-    wanted = None if precision == "auto" else parse_precisions(precision)
-    for published in source.versions:
-        for which, reason in [*published.rejected, *([("all of it", published.refusal)] if published.refusal else [])]:
-            log.warning("%s: %s version %s: %s is no member: %s", source.name, published.name, published.version, which, reason)
+    precisions = None if precision == "auto" else parse_precisions(precision)
+    for reason in source.left_out:
+        log.warning("%s: no member: %s", source.name, reason)
     certified = [
         (published, candidate)
         for published in source.versions
         for candidate in published.candidates
-        if is_certified(published, candidate) and (wanted is None or candidate.artifact.precision in wanted)
+        if is_certified(published, candidate) and (precisions is None or candidate.artifact.precision in precisions)
     ]
     return entries(source.name, source.versions, certified)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A group as it is to be started: what may be a member, what is not and why, and whether others serve meanwhile."""
+
+    name: str
+    entered: Sequence[Entry]
+    left_out: tuple[str, ...]
+    beside: bool
 
 
 class GroupLoader:
@@ -93,60 +126,73 @@ class GroupLoader:
         self._loader = loader
         self._settings = settings
 
-    async def load(self, source: GroupSource) -> Loaded:
-        """Return the group, each member replayed and warm on every bucket; one that does not hold here is left out.
+    async def load(self, source: GroupSource, like: Sequence[Loaded] | None = None) -> Loaded:
+        """Return the group, each member replayed and warm on every bucket; one that does not hold here is left out, and said to be.
 
-        Raises ServingError where members do not go together, or none is left.
+        With `like`, others serve meanwhile and must not suffer: see `Loader.load`. Raises ServingError where members do not go together,
+        or none is left.
         """
         started = time.monotonic()
-        left = entries_of(source, self._settings.precision)
-        planner = Planner(self._settings, self._loader.device)
+        left, left_out = entries_of(source, self._settings.precision), list(source.left_out)
         while left:
-            planned = await self._loader.measured(planner, Planner.plan, files_of(left), facts_of(left))
+            planned = await self._plan(left, like)
             log_plan(source.name, VERSION, planned)
             failed: list[Entry] = []
             try:
-                loaded = await self._start(source.name, left, planner, planned, failed)
+                loaded = await self._start(Start(source.name, left, tuple(left_out), like is not None), planned, failed)
             except EngineError as error:
                 if not failed:
                     raise
-                log.warning("%s: %s is no member: %s", source.name, failed[0].label, error)
+                log.warning("%s: no member: %s: %s", source.name, failed[0].label, error)
+                left_out.append(f"{failed[0].label}: {error}")
                 left = [entry for entry in left if entry not in failed]
                 continue
             loaded.seconds = time.monotonic() - started
             return loaded
         raise EngineError(f"group: {source.name}: no member holds its certificate here; see the log")
 
-    async def _start(self, name: str, entered: Sequence[Entry], planner: Planner, planned: Planned, failed: list[Entry]) -> Loaded:
+    async def _plan(self, entered: Sequence[Entry], like: Sequence[Loaded] | None) -> Planned:
+        files, facts = files_of(entered), facts_of(entered)
+        if like is None:
+            return await self._loader.measured(Planner(self._settings, self._loader.device), Planner.plan, files, facts)
+        planner = Planner(self._settings, self._loader.device, niceness=NICENESS)
+        kept = await asyncio.to_thread(planner.kept, files, facts)
+        if kept is None and (plan := plan_of_the_same(facts, like, self._settings.latency_target, planner.cores)) is not None:
+            return Planned(plan, {}, cached=False)
+        return kept or await self._loader.measured(planner, Planner.measure, files, facts)
+
+    async def _start(self, start: Start, planned: Planned, failed: list[Entry]) -> Loaded:
         """`failed` is told whose certificate it was that did not hold."""
-        by_label, plan = {entry.label: entry for entry in entered}, planned.plan
+        by_label, plan, name = {entry.label: entry for entry in start.entered}, planned.plan, start.name
         members = [by_label[label] for label in members_of(plan)]
-        origins = [await self._origin(entry, failed) for entry in members]
+        origins = [await self._origin(entry, failed, start.beside) for entry in members]
         checks: list[Replay | None] = []
         precision = precision_of([entry.candidate.artifact.precision for entry in members])
 
         async def check(engine: AnyEngine) -> None:
             checks[:] = [await self._check(entry, origins[number], engine, number, failed) for number, entry in enumerate(members)]
 
-        engines = await self._loader.open_engines(self._loader.spec_of(origins, plan), plan, (name, VERSION, precision), check)
+        spec, key = self._loader.spec_of(origins, plan), (name, VERSION, precision)
+        engines = await self._loader.open_engines(spec, plan, key, check, start.beside)
         keep_certified(engines, tasks_of(origins))
-        info = self._info(name, precision, members, checks, plan)
+        info = replace(self._info(name, precision, members, checks, plan), left_out=start.left_out)
         self._loader.log_ready(info)
         log.info("%s answers with %s", name, info.properties()["members"])
 
         async def restart(planned: Planned) -> Loaded:
-            return await self._start(name, entered, planner, planned, [])
+            return await self._start(start, planned, [])
 
-        return Loaded(info, engines, planner, files_of(entered), restart, facts_of(entered))
+        planner = Planner(self._settings, self._loader.device)
+        return Loaded(info, engines, planner, files_of(start.entered), restart, facts_of(start.entered))
 
-    async def _origin(self, entry: Entry, failed: list[Entry]) -> Origin:
+    async def _origin(self, entry: Entry, failed: list[Entry], beside: bool) -> Origin:
         published = entry.published
         try:
             sample = await asyncio.to_thread(read_replay, published.folder, published.manifest)
         except ManifestError as error:
             failed.append(entry)
             raise EngineError(str(error)) from None
-        return Origin(published, entry.candidate, sample)
+        return Origin(published, entry.candidate, sample, beside)
 
     async def _check(self, entry: Entry, origin: Origin, engine: AnyEngine, number: int, failed: list[Entry]) -> Replay | None:
         try:
@@ -187,6 +233,18 @@ def facts_of(members: Sequence[Entry]) -> dict[str, MemberFacts]:
         entry.label: MemberFacts(entry.accuracy, entry.candidate.artifact.precision, entry.published.manifest.network.multiply_adds)
         for entry in members
     }
+
+
+def plan_of_the_same(facts: Mapping[str, MemberFacts], like: Sequence[Loaded], latency_target: float | None, cores: int) -> Plan | None:
+    """What was measured of the same networks in other versions, with these accuracies; to be measured in calm. None without such."""
+    for loaded in like:
+        known = {label: (member.precision, member.multiply_adds) for label, member in (loaded.members or {}).items()}
+        if known == {label: (member.precision, member.multiply_adds) for label, member in facts.items()}:
+            trials = [trial for trial in loaded.info.plan.trials if trial.precision in facts]
+            plan = choose_for_group(trials, facts, latency_target, cores)
+            reason = "taken over from the members before; to be measured in calm"
+            return replace(plan, reason=reason, trials=tuple(replace(trial, share=0.0) for trial in plan.trials))
+    return None
 
 
 def tasks_of(origins: Sequence[Origin]) -> list[ReplayTask]:

@@ -9,10 +9,18 @@ from typing import Any, TypeVar
 
 from resnet_proto.manifest_pb2 import Manifest
 
-from resnet_server.errors import ModelNotFoundError, ModelRefusedError, QueueFullError, ServingError, StartError, shown
+from resnet_server.errors import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    ModelRefusedError,
+    QueueFullError,
+    ServingError,
+    StartError,
+    shown,
+)
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.group import VERSION
-from resnet_server.models.group_loader import GroupLoader, GroupSource
+from resnet_server.models.group_loader import GroupLoader, GroupSource, highest, names_to_scan, wanted
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.loader import Loader
 from resnet_server.models.model_settings import wanted_of
@@ -21,7 +29,7 @@ from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Repository, Trust, digests, model_folders, read_model
 from resnet_server.models.stage import ProcessStage, Stage
 from resnet_server.models.versions import VersionPolicy
-from resnet_server.settings import Settings
+from resnet_server.settings import Group, Settings
 
 log = logging.getLogger(__name__)
 
@@ -90,20 +98,30 @@ async def reasoned(name: str, version: str, loading: Coroutine[Any, Any, T]) -> 
 async def load_groups(sources: Sequence[GroupSource], loader: GroupLoader, refuse: Refuse) -> AsyncIterator[tuple[Published, list[Loaded]]]:
     """As `load_all`; what callers find of a group stands in place of a published version."""
     for source in sources:
-        place = Published(source.name, VERSION, Path(), Manifest(name=source.name, version=VERSION))
         try:
             loaded = await reasoned(source.name, VERSION, loader.load(source))
         except ModelRefusedError as error:
-            refuse(place, str(error))
+            refuse(place_of(source), str(error))
         else:
-            yield replace(place, manifest=loaded.info.manifest, labels=loaded.info.labels), [loaded]
+            yield placed(source, loaded), [loaded]
+
+
+def place_of(source: GroupSource) -> Published:
+    """What stands for a group where models have a published version."""
+    return Published(source.name, VERSION, Path(), Manifest(name=source.name, version=VERSION), digest=source.digest)
+
+
+def placed(source: GroupSource, loaded: Loaded) -> Published:
+    """The same, as it is served."""
+    return replace(place_of(source), manifest=loaded.info.manifest, labels=loaded.info.labels)
 
 
 class ModelControl:
     """Owns what is in service in this process. All of it happens on one event loop, one change after the other.
 
     As `--model-control` says: with `explicit`, `load` and `unload` do what callers ask; with `poll`, changes of the repository are
-    taken in; with `none`, what is loaded at the start stays.
+    taken in; with `none`, what is loaded at the start stays. A group follows its members: where another version of one serves, or none,
+    it is loaded anew beside the one in service.
     """
 
     def __init__(
@@ -122,6 +140,9 @@ class ModelControl:
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._seen: Digests = {}
+        self._groups = {group.name: group for group in wanted(settings)}
+        self._group_loader = GroupLoader(loader, settings)
+        self._unloaded: set[str] = set()
 
     async def start(self, loaded: Sequence[tuple[Published, list[Loaded]]], found: Sequence[Published]) -> None:
         """Serve what was loaded; `found`: all that was to be."""
@@ -180,10 +201,16 @@ class ModelControl:
 
     async def _load(self, name: str, versions: VersionPolicy | None) -> None:
         async with self._keeper.turn:
+            if name in self._groups:
+                if versions is not None:
+                    raise InvalidRequestError(f"parameters.versions: '{name}' is a group; it has the versions of its members in service")
+                self._raise_refused(name, await self._renew(self._groups[name]))
+                return
             found = await asyncio.to_thread(self._read, name, versions)
-            refused = await self._take_in(name, found)
-        if refused:
-            self._raise_refused(name, refused)
+            self._raise_refused(name, await self._take_in(name, found))
+            self._unloaded.discard(name)
+            for group, refused in await self._renew_groups_of(name):
+                self._raise_refused(group, refused)
 
     async def _unload(self, name: str, forget: bool = False) -> None:
         async with self._keeper.turn:
@@ -193,6 +220,9 @@ class ModelControl:
                 raise ModelNotFoundError(f"model_name: '{shown(name)}' is unknown; served: {known}")
             unloaded = [Refused(*one.published.key, "unloaded", unloaded=True) for one in versions]
             await self._replace(name, [], versions, [] if forget else unloaded)
+            if name not in self._groups:
+                self._unloaded.add(name)
+                await self._renew_groups_of(name)
 
     def _read(self, name: str, asked: VersionPolicy | None) -> list[Published]:
         self._repository.refresh(name)
@@ -294,7 +324,50 @@ class ModelControl:
     def _of(self, name: str) -> list[InService]:
         return [one for key, one in self._serving.items() if key[0] == name]
 
+    async def _renew_groups_of(self, member: str) -> list[tuple[str, list[Refused]]]:
+        """Have the groups that a model is a member of follow it, but for those that callers have unloaded; what was refused."""
+        unloaded = {refused.name for refused in self._registry.refused if refused.unloaded}
+        following = [group for group in self._groups.values() if member in group.members and group.name not in unloaded]
+        return [(group.name, await self._renew(group)) for group in following]
+
+    async def _renew(self, group: Group) -> list[Refused]:
+        """Load a group whose members are others than before, put it in service and drain what it was; or say why that cannot be."""
+        source, before = await asyncio.to_thread(self._source, group), self._of(group.name)
+        if before and before[0].published.digest == source.digest:
+            return []
+        fresh: list[tuple[Published, list[Loaded]]] = []
+        refused: list[Refused] = []
+        self._registry.changing[group.name, VERSION] = "LOADING"
+        self._stage.tell()
+        try:
+            like = [part.loaded for one in before for part in one.parts]
+            loaded = await reasoned(group.name, VERSION, self._group_loader.load(source, like))
+            fresh.append((placed(source, loaded), [loaded]))
+        except ModelRefusedError as error:
+            log.error("%s is refused: %s", group.name, error)
+            refused.append(Refused(group.name, VERSION, str(error)))
+        finally:
+            del self._registry.changing[group.name, VERSION]
+            self._stage.tell()
+        await self._replace(group.name, fresh, before if fresh or not source.versions else [], refused)
+        return refused
+
+    def _source(self, group: Group) -> GroupSource:
+        """The highest version of each member that is in service; of those that are served by the group alone, the highest there is."""
+        found = {name: self._versions_of(name) for name in group.members}
+        absent = tuple(name for name, versions in found.items() if not versions)
+        return GroupSource(group.name, tuple(highest(versions) for versions in found.values() if versions), absent)
+
+    def _versions_of(self, name: str) -> list[Published]:
+        serving = [one.published for one in self._of(name)]
+        folders = model_folders(self._repository.root)
+        if serving or name in self._unloaded or name not in folders:
+            return serving
+        return read_model(self._repository, folders[name], self._wanted, self._trust)
+
     def _raise_refused(self, name: str, refused: Sequence[Refused]) -> None:
+        if not refused:
+            return
         serving = ", ".join(sorted((one.published.version for one in self._of(name)), key=int))
         stays = f"in service: version {serving}" if serving else "no version is in service"
         reasons = "; ".join(f"version {one.version} is refused: {one.reason}" for one in refused)
@@ -316,13 +389,23 @@ class ModelControl:
                 continue
             self._seen[name] = now.get(name, {})
             try:
-                await (self._load(name, None) if self._seen[name] else self._unload(name, forget=True))
+                await self._follow(name)
             except ServingError as error:
                 log.error("%s", error)
         self._seen = now
 
+    async def _follow(self, name: str) -> None:
+        """Take in what changed of a model: under its own name, if it has one here, and in groups."""
+        if self._settings.models and name not in self._settings.models:
+            async with self._keeper.turn:
+                await self._renew_groups_of(name)
+        elif self._seen[name]:
+            await self._load(name, None)
+        else:
+            await self._unload(name, forget=True)
+
     def _look(self) -> Digests:
         self._repository.refresh()
         folders = model_folders(self._repository.root)
-        names = self._settings.models or tuple(folders)
+        names = names_to_scan(self._settings) or tuple(folders)
         return {name: digests(self._repository, folders[name], self._wanted) for name in names if name in folders}

@@ -242,8 +242,8 @@ async def test_more_than_the_deepest_can_answer_is_answered_by_shallower_ones() 
         tasks = [await ask(batcher, 1, deadline=clock.now + 0.1)]
         for _ in range(200):
             seconds = len(engine.batches[-1]) * 0.001 * 2 ** engine.networks[-1]
-            for _ in range(round(700 * (clock.now + seconds)) + 1 - len(tasks)):  # seven hundred a second
-                tasks.append(await ask(batcher, 1, deadline=clock.now + 0.1))
+            missing = round(700 * (clock.now + seconds)) + 1 - len(tasks)  # of seven hundred a second
+            tasks += [await ask(batcher, 1, deadline=clock.now + 0.1) for _ in range(missing)]
             await clock.advance(seconds)
             await engine.release(seconds=seconds)
         assert len(tasks) - batcher.queued_rows > 700

@@ -1,4 +1,4 @@
-"""What holds of a group for any traffic: its real queue, door, dispatcher and policy on a virtual clock, with engines that keep to the plan."""
+"""What holds of a group for any traffic: its real queue, door and policy on a virtual clock, with engines that keep to the plan."""
 
 from functools import partial
 
