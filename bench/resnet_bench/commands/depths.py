@@ -43,7 +43,9 @@ class Where:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--repository", type=REPOSITORY, help="Published models; servers are started on them unless --url is given.")
-@click.option("--random-weights", type=Names(), default="", help="Variants to measure untrained: 18,34,50 or names.")
+@click.option(
+    "--random-weights", type=Names(), default="", help="Variants to measure untrained: 18,34,50 or names; with --group their latency alone."
+)
 @click.option("--group", default="", help="The plane of a group: NAME of --url, or NAME=MODEL,MODEL of --repository  [default: none]")
 @click.option("--labelled", type=FILE, help="With --group: .npz of images and labels, to measure accuracy on  [default: as certified]")
 @click.option("--real", is_flag=True, help="With --group: send the traces to the server, too.")
@@ -90,8 +92,9 @@ def depths(
 ) -> None:
     """Compare depths by latency, capacity within an SLO, accuracy and cost, beside raw ONNX Runtime of the same files."""
     if group:
-        own = ("--precision", ",".join(precision), *shlex.split(server_options))
-        plane_of(PlaneTask(group, repository, url, labelled, deadline or DEADLINE, duration, seeds, real, own), out)
+        more = tuple(shlex.split(server_options))
+        task = PlaneTask(group, repository, url, labelled, deadline or DEADLINE, duration, seeds, real, more, precision, random_weights)
+        plane_of(task, out)
         return
     timing = (repeats, seeds, duration, slo, confirm)
     plan = Plan(rows, *timing, available_cores(), rates or (), concurrency or (), arrivals, deadline)

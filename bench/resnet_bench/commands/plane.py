@@ -14,6 +14,7 @@ from resnet_server.routing.simulator import Workshop
 from rich.table import Table
 
 from resnet_bench.commands.shared import Bar, arguments, show
+from resnet_bench.commands.untrained import measure_untrained
 from resnet_bench.errors import BenchError
 from resnet_bench.machine import this_machine
 from resnet_bench.plane.loads import LoadKind, loads
@@ -43,31 +44,43 @@ class PlaneTask:
     seeds: int
     real: bool
     options: tuple[str, ...]
+    precisions: tuple[str, ...] = ()
+    random_weights: tuple[str, ...] = ()
 
 
 def plane_of(task: PlaneTask, out: Path | None) -> None:
     """Measure, show and save. Raises BenchError or UsageError."""
     if task.real and task.labelled is None:
         raise click.UsageError("--real needs --labelled: images whose answers can be judged")
-    kinds, problems = loads(task.seconds), disturbances()
-    parts = Parts(out, arguments())
-    with Bar() as bar, served_group(task, out) as group:
-        bar.expect(len(kinds) * task.seeds * (1 + task.real * (1 + len(group.members))))
-        labelled = None if task.labelled is None else read_labelled(task.labelled)
-        begun = parts.begun or parts.begin(begin(task, group, labelled, bar))
-        members, right, shop = begun.members, begun.answers, Workshop(begun.engines, begun.batch, task.deadline)
-        points = []
-        if task.real and labelled is not None:
-            points += drive_all(task, replace(group, members=members), shop, kinds, labelled, bar, parts)
-    points += run(members, shop, kinds, task.seeds, right, bar.step)
-    texts = {kind.name: kind.text for kind in kinds}
+    kinds, problems, parts = loads(task.seconds), disturbances(), Parts(out, arguments())
+    with Bar() as bar:
+        begun, points = ask_server(task, out, kinds, parts, bar)
+        shop = Workshop(begun.engines, begun.batch, task.deadline)
+        points += run(begun.members, shop, kinds, task.seeds, begun.answers, bar.step)
+        untrained = measure_untrained(task.random_weights, task.precisions, task.options, bar.step)
+    members, texts = with_measured(begun.members, begun.answers), {kind.name: kind.text for kind in kinds}
     how = (begun.engines, begun.batch, task.deadline, begun.images)
-    plane = Plane(begun.group, begun.arguments, this_machine(), with_measured(members, right), *how, tuple(points), texts, problems)
-    show(table(plane, real=False), *([table(plane, real=True)] if task.real else []), *problems)
+    found = (tuple(points), texts, problems, tuple(untrained))
+    plane = Plane(begun.group, begun.arguments, this_machine(), members, *how, *found)
+    tables = [table(plane, real=False), *([table(plane, real=True)] if task.real else [])]
+    show(*tables, *([untrained_table(plane)] if untrained else []), *problems)
     if out is not None:
         save(plane, out)
         parts.done()
         shutil.rmtree(out / PLANS, ignore_errors=True)
+
+
+def ask_server(task: PlaneTask, out: Path | None, kinds: Sequence[LoadKind], parts: Parts, bar: Bar) -> tuple[Begun, list[Point]]:
+    """What a server says and, with `real`, what it makes of the traces; what an earlier run has found counts."""
+    points: list[Point] = []
+    with served_group(task, out) as group:
+        bar.expect(len(kinds) * task.seeds * (1 + task.real * (1 + len(group.members))))
+        labelled = None if task.labelled is None else read_labelled(task.labelled)
+        begun = parts.begun or parts.begin(begin(task, group, labelled, bar))
+        if task.real and labelled is not None:
+            shop = Workshop(begun.engines, begun.batch, task.deadline)
+            points += drive_all(task, replace(group, members=begun.members), shop, kinds, labelled, bar, parts)
+    return begun, points
 
 
 def begin(task: PlaneTask, group: GroupAt, labelled: Labelled | None, bar: Bar) -> Begun:
@@ -104,7 +117,8 @@ def served_group(task: PlaneTask, out: Path | None) -> Iterator[GroupAt]:
     names = chosen(task.repository, tuple(filter(None, members.split(","))))
     with TemporaryDirectory(prefix="resnet-bench-plans-") as own:
         plans = own if out is None else str(out / PLANS)
-        options = ("--group", f"{name}={','.join(names)}", "--models", name, "--plan-cache", plans, *task.options)
+        options = ("--group", f"{name}={','.join(names)}", "--models", name, "--plan-cache", plans)
+        options = (*options, "--precision", ",".join(task.precisions) or "auto", *task.options)
         with started(task.repository, options) as target:
             yield group_at(target.url, name)
 
@@ -143,6 +157,16 @@ def table(plane: Plane, real: bool) -> Table:
         texts = [f"{mark}{100 * x:.1f} / {100 * y:.2f}" for mark, (x, y) in zip(marks, cells, strict=True)]
         gains = [plane.gain(load, best, real).points, *([] if real else [plane.gain(load, "oracle").reversed.points])]
         found.add_row(load, *texts, *gains)
+    return found
+
+
+def untrained_table(plane: Plane) -> Table:
+    """What networks with random weights take."""
+    found = Table(title="random weights: what they take is real, their answers say nothing; single images, ms", title_justify="left")
+    for column in ("network", "precision", "layers", "median", "p99", "calls"):
+        found.add_column(column, justify="left" if column in ("network", "precision") else "right")
+    for one in plane.untrained:
+        found.add_row(one.name, one.precision, str(one.depth), f"{1e3 * one.median:.1f}", f"{1e3 * one.p99:.1f}", str(one.calls))
     return found
 
 

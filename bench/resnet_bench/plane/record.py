@@ -61,6 +61,18 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Untrained:
+    """A network with random weights: seconds of so many `calls` of single images, one after the other, median and 99th percentile."""
+
+    name: str
+    precision: str
+    depth: int
+    calls: int
+    median: float
+    p99: float
+
+
+@dataclass(frozen=True)
 class Plane:
     """All that was found. `deadline` in seconds; `labelled`: images on which accuracy was measured, 0: it is as certified."""
 
@@ -75,6 +87,7 @@ class Plane:
     points: tuple[Point, ...]
     loads: dict[str, str]
     problems: tuple[str, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
     format: int = FORMAT
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
