@@ -14,7 +14,7 @@ from typing import Any
 
 from resnet_bench.peers.lineup import OURS
 from resnet_bench.peers.standings import Standing, standings
-from resnet_bench.plane.record import load_plane, mean
+from resnet_bench.plane.record import Plane, load_plane, mean
 from resnet_bench.report.tables import with_interval
 from resnet_bench.results import read_report
 from resnet_networks import REPOSITORY
@@ -237,17 +237,45 @@ def start() -> str:
     return markdown((f"what trying costs, {found['created_at'][:10]}", "size", "time on two cores"), rows)
 
 
+PLANE, PLANE_SERVED = (ROOT / "docs" / "results" / name / "results.json" for name in ("2026-11-29-auto", "2026-11-29-auto-served"))
+
+
+def in_percent(plane: Plane, load: str, method: str, real: bool = False) -> str:
+    """In time / right."""
+    in_time, right = mean(plane.of(load, method, real))
+    return f"{100 * in_time:.1f} / {100 * right:.2f}"
+
+
 def depth_plane() -> str:
-    """In time and right, by load: the group, the fixed network that does best, and the bound."""
-    plane = load_plane(ROOT / "docs" / "results" / "2026-11-29-auto" / "results.json")
-    rows = []
+    """In time and right, by load: the group, the fixed network that does best, and the bound, with differences."""
+    plane, rows = load_plane(PLANE), []
     for name in plane.loads:
         best = plane.best_static(name)
-        cells = [mean(plane.of(name, method)) for method in ("auto", best, "every second", "oracle")]
-        texts = [f"{100 * in_time:.1f} / {100 * right:.2f}" for in_time, right in cells]
-        texts[1] += f" ({best.split()[0]})"
-        rows.append([name, *texts])
-    return markdown(("load", "auto", "best fixed network", "chosen every second", "bound"), rows)
+        auto, fixed, second, bound = (in_percent(plane, name, method) for method in ("auto", best, "every second", "oracle"))
+        gains = (plane.gain(name, best).points, plane.gain(name, "oracle").reversed.points)
+        rows.append([name, auto, f"{fixed} ({best.split()[0]})", gains[0], second, bound, gains[1]])
+    return markdown(("load", "auto", "best fixed network", "auto over it", "chosen every second", "bound", "bound over auto"), rows)
+
+
+def depth_plane_served() -> str:
+    """The same calls to a server and through the simulator."""
+    plane, rows = load_plane(PLANE_SERVED), []
+    for name in plane.loads:
+        best = plane.best_static(name, real=True)
+        auto, fixed = (in_percent(plane, name, method, real=True) for method in ("auto", best))
+        gain = plane.gain(name, best, real=True).points
+        rows.append([name, auto, in_percent(plane, name, "auto"), f"{fixed} ({best.split()[0]})", in_percent(plane, name, best), gain])
+    columns = ("load", "auto, served", "auto, simulated", "best fixed network, served", "that, simulated", "auto over it, served")
+    return markdown(columns, rows)
+
+
+def untrained() -> str:
+    """What networks with random weights take."""
+    rows = [
+        (f"{one.name}, random weights", one.precision, f"{1e3 * one.median:.0f} ms", f"{1e3 * one.p99:.0f} ms", f"{one.calls}")
+        for one in load_plane(PLANE_SERVED).untrained
+    ]
+    return markdown(("network", "precision", "single image, median", "p99", "calls"), rows)
 
 
 def against_triton() -> Iterable[Standing]:
@@ -340,6 +368,8 @@ def removals() -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "depth-plane": depth_plane,
+    "depth-plane-served": depth_plane_served,
+    "untrained": untrained,
     "depths": depths,
     "depths-short": depths_short,
     "peers": peers,
