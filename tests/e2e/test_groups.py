@@ -225,18 +225,22 @@ def test_rest_and_the_page_serve_it(group_server: RunningServer) -> None:
     assert (status, answer["network"], answer["reason"]) == (200, "resnet20", "limit")
 
 
-def test_metrics_say_which_member_answered_and_why(group_server: RunningServer) -> None:
-    def scrape() -> dict[str, float]:
-        with urllib.request.urlopen(group_server.metrics_url) as page:  # noqa: S310  # http, from the fixture
-            lines = [line for line in page.read().decode().splitlines() if line.startswith("resnet_group_")]
-        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}
+def group_metrics(server: RunningServer) -> dict[str, float]:
+    with urllib.request.urlopen(server.metrics_url) as page:  # noqa: S310  # http, from the fixture
+        lines = [line for line in page.read().decode().splitlines() if line.startswith("resnet_group_")]
+    return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}
 
-    name = 'resnet_group_images_total{{model="auto",network="{}",precision="fp32",reason="{}",version="1"}}'
-    deep, shallow = name.format("resnet56", "deepest"), name.format("resnet20", "limit")
-    before, images = scrape(), load_sample().images[:3]
+
+IMAGES_OF = 'resnet_group_images_total{{model="auto",network="{}",precision="fp32",reason="{}",version="1"}}'
+DEEP_IMAGES, SHALLOW_IMAGES = IMAGES_OF.format("resnet56", "deepest"), IMAGES_OF.format("resnet20", "limit")
+
+
+def test_metrics_say_which_member_answered_and_why(group_server: RunningServer) -> None:
+    deep, shallow = DEEP_IMAGES, SHALLOW_IMAGES
+    before, images = group_metrics(group_server), load_sample().images[:3]
     for parameters in ({}, {"max_depth": 20}, {}):
         infer(group_server.url, images, parameters=parameters)
-    after = scrape()
+    after = group_metrics(group_server)
     assert (after[deep] - before[deep], after[shallow] - before[shallow]) == (6, 3)
     assert (
         after['resnet_group_switches_total{model="auto",version="1"}']
@@ -274,3 +278,14 @@ def test_an_engine_that_dies_is_replaced_with_all_its_networks(group_server: Run
         assert said["network"] == network
         assert np.array_equal(logits, expected[network])
     assert stub.ServerReady(open_inference_pb2.ServerReadyRequest()).ready
+
+
+def test_several_front_ends_serve_the_group_and_count_together(released_repository: Path, tmp_path: Path) -> None:
+    images, calls = load_sample().images[:2], 8  # a connection each, which the system spreads over the front ends
+    with running_server(released_repository, tmp_path / "log", *GROUP, "--models", "auto", "--frontends", "2") as running:
+        for _ in range(calls):
+            for parameters, network in (({}, "resnet56"), ({"max_depth": 20}, "resnet20")):
+                assert infer(running.url, images, parameters=parameters)[1]["network"] == network
+        counted = group_metrics(running)
+        assert (counted[DEEP_IMAGES], counted[SHALLOW_IMAGES]) == (2 * calls, 2 * calls)
+        assert running.terminate() == 0
