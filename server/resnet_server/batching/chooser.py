@@ -65,7 +65,7 @@ class Chooser(Protocol):
         """The lane of requests that this choice has begun to answer."""
 
     def arrived(self, now: float, rows: int) -> None:
-        """Rows were queued."""
+        """Rows came, and were queued or refused for want of time or room."""
 
     def objective(self, enqueued_at: float) -> float:
         """When a request without a deadline should be answered; infinite where it may take its time."""

@@ -6,7 +6,7 @@ from resnet_server.batching.chooser import ANY, Chooser, Demand
 from resnet_server.batching.engine_pool import EnginePool
 from resnet_server.batching.row_queue import PRIORITIES, RowQueue
 from resnet_server.batching.ticket import Ticket
-from resnet_server.errors import DeadlineError, InvalidRequestError, ModelUnavailableError, QueueFullError
+from resnet_server.errors import DeadlineError, InvalidRequestError, LateError, ModelUnavailableError, QueueFullError
 
 RETRY_SECONDS = 0.1  # where no cost model says when to come again
 
@@ -75,6 +75,14 @@ class GroupDoor(Door):
     def __init__(self, limits: Limits, queue: RowQueue, pool: EnginePool, admission: Admission | None, chooser: Chooser) -> None:
         super().__init__(limits, queue, pool, admission)
         self._chooser = chooser
+
+    def check(self, rows: int, deadline: float | None, priority: int, now: float, demand: Demand = ANY) -> float | None:
+        """See `Door.check`. Who is refused counts as come: else the group would go on as if there were less to do, and refuse more."""
+        try:
+            return super().check(rows, deadline, priority, now, demand)
+        except (LateError, QueueFullError):
+            self._chooser.arrived(now, rows)
+            raise
 
     def _times(self, demand: Demand) -> float:
         return self._chooser.lane(demand).times

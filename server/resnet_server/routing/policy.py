@@ -14,6 +14,9 @@ from resnet_server.routing.member import Member
 from resnet_server.routing.rates import ArrivalRate
 
 LEARN = 0.1  # weight of the newest batch in the slow-down factor
+MOST_TIMES = 4.0  # what one batch may be off from the factor: a stall may raise it, not overthrow it
+LEAST_FACTOR, MOST_FACTOR = 0.25, 16.0
+MARGIN = 1.0  # mean deviations of the factor that are kept free before a deadline
 STAY, RISE = 1.0, 0.9  # load that a level may have to keep it, and that the next one up may have to be taken
 DWELL_SECONDS, LONGEST_DWELL = 0.1, 10.0  # on a level before the next one up; FLAP times as long where the last rise did not hold
 FLAP = 4.0
@@ -74,6 +77,7 @@ class DepthPolicy:
             raise ValueError("members: none given; expected at least one")
         self.target = target
         self.slow_down = 1.0
+        self._deviation = 0.0
         self._max_batch, self._places = max_batch, places
         self._ranges: dict[tuple[float, int], tuple[int, int]] = {}
         self.replan(members)
@@ -100,8 +104,11 @@ class DepthPolicy:
 
     def observe(self, member: Member, rows: int, seconds: float) -> None:
         """Learn from a batch that ran: how much slower than planned the machine is now."""
-        ratio = min(4.0, max(0.25, seconds / member.seconds(rows)))  # a stall may raise the factor, not overthrow it
-        self.slow_down += LEARN * (ratio - self.slow_down)
+        known = self.slow_down
+        least, most = max(LEAST_FACTOR, known / MOST_TIMES), min(MOST_FACTOR, MOST_TIMES * known)
+        off = min(most, max(least, seconds / member.seconds(rows))) - known
+        self.slow_down += LEARN * off
+        self._deviation += LEARN * (abs(off) - self._deviation)
 
     def eligible(self, min_accuracy: float, max_depth: int) -> tuple[Member, ...]:
         """Members that a request accepts; it is to be refused where there is none."""
@@ -125,7 +132,7 @@ class DepthPolicy:
         reason = Reason.DEEPEST if high == self._top else Reason.LIMIT
         level, rooms = high, self._rooms[standing]
         while level > 0:
-            obstacle = self._obstacle(level, waiting, rooms[level])
+            obstacle = self._obstacle(level, waiting, NEVER if level <= standing and not waiting.behind else rooms[level])
             if obstacle is None:
                 break
             reason = Reason.LOAD if level > standing and obstacle is Reason.BACKLOG else obstacle
@@ -177,14 +184,13 @@ class DepthPolicy:
         return rises
 
     def _obstacle(self, level: int, waiting: Waiting, room: float) -> Reason | None:
-        """What makes a batch on this level too late for itself, or leaves those behind it too little room."""
-        slack, last = waiting.slack, min(waiting.last_slack, HORIZON_SECONDS)
+        """What makes a batch on this level too late for itself, or leaves those behind it, or about to come, too little room."""
+        slack, last = waiting.slack, min(waiting.last_slack if waiting.behind else waiting.slack, HORIZON_SECONDS)
         if self.target is not None:
             slack, last = min(slack, self.target), min(last, self.target)
-        ends = self.seconds(self.members[level], waiting.rows) + GUARD_SECONDS
+        slowly = self.slow_down + MARGIN * self._deviation
+        ends = slowly * self.members[level].seconds(waiting.rows) + GUARD_SECONDS
         if ends > slack:
             return Reason.SLACK
-        if not waiting.behind:
-            return None
         rest = self.slow_down * self._loaded[0] * waiting.behind / waiting.engines
         return Reason.BACKLOG if ends + rest > room * last or waiting.behind > room * self._places else None

@@ -254,6 +254,22 @@ async def test_more_than_the_deepest_can_answer_is_answered_by_shallower_ones() 
             task.cancel()
 
 
+async def test_those_that_are_refused_count_as_come() -> None:
+    clock, engine = FakeClock(), HeldEngine()
+    async with grouped([engine], clock) as batcher:
+        tasks = [await ask(batcher, *range(4)), await ask(batcher, 1)]
+        for _ in range(600):
+            with pytest.raises(LateError):
+                await batcher.submit(image(1), clock.now + 0.003)
+            await clock.advance(0.001)
+        await engine.release(seconds=0.016)
+        await engine.release(seconds=0.004)
+        tasks.append(await ask(batcher, 1, deadline=clock.now + 0.03))
+        await engine.release(seconds=0.004)
+        assert said(await tasks[-1]) == ("resnet32", "load")
+        await asyncio.gather(*tasks)
+
+
 async def test_those_that_leave_or_expire_give_back_their_room() -> None:
     clock, engine = FakeClock(), HeldEngine()
     async with grouped([engine], clock) as batcher:

@@ -1,5 +1,6 @@
 """What holds of a group for any traffic: its real queue, door and policy on a virtual clock, with engines that keep to the plan."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -18,7 +19,7 @@ from resnet_server.planning.plan import Plan
 from resnet_server.routing import traces
 from resnet_server.routing.policy import DepthPolicy
 from resnet_server.routing.simulator import ByPolicy, Simulation, Workshop
-from simulation import Caller, World, simulate
+from simulation import Caller, Stall, World, simulate
 
 FIXED, PER_ROW, BATCH, ENGINES = 2e-4, 5e-4, 4, 2
 TIMES = (1.0, 1.7, 2.4, 3.1)
@@ -43,9 +44,9 @@ def group() -> GroupInfo:
     return GroupInfo(manifest, ("one",), "fp32", CPU_PROVIDER, True, None, own, members=members, accuracies=ACCURACIES)
 
 
-def grouped() -> World:
+def grouped(stalls: Sequence[Stall] = ()) -> World:
     chooser = DepthChooser(group(), places=2048)
-    return World(ENGINES, FIXED, PER_ROW, max_batch=BATCH, max_queue=2048, chooser=chooser, times=TIMES)
+    return World(ENGINES, FIXED, PER_ROW, max_batch=BATCH, max_queue=2048, stalls=stalls, chooser=chooser, times=TIMES)
 
 
 def answered_by(caller: Caller) -> ModelInfo:
@@ -55,11 +56,11 @@ def answered_by(caller: Caller) -> ModelInfo:
     return choice.info
 
 
-def send(world: World, arrivals: traces.Times, seconds: float) -> list[Caller]:
+def send(world: World, arrivals: traces.Times, seconds: float, demand: Demand = ANY) -> list[Caller]:
     """One request at each time, with a deadline in `seconds`."""
     made: list[Caller] = []
     for at in arrivals.tolist():
-        world.clock.call_at(at, lambda: made.append(world.ask(1, seconds)))
+        world.clock.call_at(at, lambda: made.append(world.ask(1, seconds, demand=demand)))
     return made
 
 
@@ -121,5 +122,25 @@ def test_nobody_starves_and_bounds_hold_whatever_comes(
         for caller in (*flood, *choosy):
             assert isinstance(caller.outcome, Answer | ServingError)  # nobody is forgotten
         assert not world.batcher.queued_rows
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("load", [0.5, 0.9])
+@pytest.mark.parametrize("times", [2.0, 6.0])
+def test_a_machine_slower_than_planned_is_noticed_and_answered_with_what_is_in_time(times: float, load: float) -> None:
+    """Else deep networks make calls late, these are refused, and with those that are left the queue is short enough for deep networks."""
+    arrivals = traces.poisson(load * CAPACITY / times, 3.0, 1)
+
+    def play() -> None:
+        counts = []
+        for demand in (ANY, Demand(max_depth=DEPTHS[0])):
+            world = grouped(stalls=(Stall(0.0, 10.0, times),))
+            made = send(world, arrivals, 0.05, demand)
+            world.clock.run_until(4.0)
+            noticed = [caller for caller in made if caller.came > 1.0]
+            counts.append(sum(isinstance(caller.outcome, Answer) for caller in noticed))
+            assert counts[-1] > 0.98 * len(noticed)
+        assert counts[0] > 0.99 * counts[1]
 
     simulate(play)
