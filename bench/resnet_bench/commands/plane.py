@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from resnet_bench.commands.shared import Bar, arguments, show
 from resnet_bench.commands.untrained import measure_untrained
-from resnet_bench.errors import BenchError
+from resnet_bench.errors import INTERRUPTED, BenchError
 from resnet_bench.machine import this_machine
 from resnet_bench.plane.loads import LoadKind, loads
 from resnet_bench.plane.parts import Begun, Parts, packed
@@ -53,7 +54,7 @@ def plane_of(task: PlaneTask, out: Path | None) -> None:
     if task.real and task.labelled is None:
         raise click.UsageError("--real needs --labelled: images whose answers can be judged")
     kinds, problems, parts = loads(task.seconds), disturbances(), Parts(out, arguments())
-    with Bar() as bar:
+    with Bar() as bar, going_on_later(parts, out):
         begun, points = ask_server(task, out, kinds, parts, bar)
         shop = Workshop(begun.engines, begun.batch, task.deadline)
         points += run(begun.members, shop, kinds, task.seeds, begun.answers, bar.step)
@@ -68,6 +69,18 @@ def plane_of(task: PlaneTask, out: Path | None) -> None:
         save(plane, out)
         parts.done()
         shutil.rmtree(out / PLANS, ignore_errors=True)
+
+
+@contextmanager
+def going_on_later(parts: Parts, out: Path | None) -> Iterator[None]:
+    """An interrupt says that what was measured is kept, where it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out is None or parts.begun is None:
+            raise
+        click.echo(f"interrupted: what was measured is kept in {out}; give the same command again to go on", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def ask_server(task: PlaneTask, out: Path | None, kinds: Sequence[LoadKind], parts: Parts, bar: Bar) -> tuple[Begun, list[Point]]:
