@@ -31,6 +31,7 @@ from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.group_file import with_groups
 from resnet_server.models.group_loader import GroupLoader, GroupSource, alone, check_groups, names_to_scan, sources
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.loader import Loader, resident_bytes
@@ -121,7 +122,7 @@ class App:
         repository = open_repository(self.settings)
         self._exit.callback(repository.give_up)
         await asyncio.to_thread(repository.refresh)
-        settings = self.settings = replace(self.settings, repository=repository.root)
+        settings = self.settings = with_groups(replace(self.settings, repository=repository.root))
         devices = pick_devices(settings.device, settings.devices)
         log.info("device: %s (%s)", ", ".join(map(str, devices)), devices[0].reason)
         check_groups(settings)

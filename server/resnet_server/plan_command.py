@@ -9,6 +9,7 @@ from rich.console import Console
 from resnet_server.engines.device import pick_devices
 from resnet_server.errors import EngineError, ServingError, StartError
 from resnet_server.models.group import VERSION
+from resnet_server.models.group_file import with_groups
 from resnet_server.models.group_loader import (
     GroupSource,
     alone,
@@ -36,7 +37,7 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
     device = pick_devices(settings.device, settings.devices)[0]
     repository = open_repository(settings)
     repository.refresh()
-    settings = replace(settings, repository=repository.root)
+    settings = with_groups(replace(settings, repository=repository.root))
     check_groups(settings)
     found = scan(
         repository,

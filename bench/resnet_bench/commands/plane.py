@@ -130,8 +130,8 @@ def served_group(task: PlaneTask, out: Path | None) -> Iterator[GroupAt]:
     names = chosen(task.repository, tuple(filter(None, members.split(","))))
     with TemporaryDirectory(prefix="resnet-bench-plans-") as own:
         plans = own if out is None else str(out / PLANS)
-        options = ("--group", f"{name}={','.join(names)}", "--models", name, "--plan-cache", plans)
-        options = (*options, "--precision", ",".join(task.precisions) or "auto", *task.options)
+        served = ("--group", f"{name}={','.join(names)}", "--models", name, "--plan-cache", plans)
+        options = (*served, "--precision", ",".join(task.precisions) or "auto", *task.options)
         with started(task.repository, options) as target:
             yield group_at(target.url, name)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import grpc
 import numpy as np
@@ -47,7 +48,7 @@ async def _send(subject: Subject) -> list[float]:
     """Seconds of each call."""
     data, found = subject.requests(1).data, list[float]()
     (channel,) = await connected(subject.target.url, 1)
-    send = channel.unary_unary(METHOD)
+    send: Any = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
     try:
         for number in range(WARM_CALLS):
             await send(data[number % len(data)])
@@ -59,5 +60,5 @@ async def _send(subject: Subject) -> list[float]:
     except grpc.aio.AioRpcError as error:
         raise BenchError(f"random-weights: {subject.facts.label}: {error.details()}") from None
     finally:
-        await channel.close()
+        await channel.close(None)
     return found

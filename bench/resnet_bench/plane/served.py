@@ -149,7 +149,7 @@ def messages_of(group: GroupAt, labelled: Labelled, method: str) -> list[bytes]:
 async def _saturate(group: GroupAt, member: MemberRecord, labelled: Labelled) -> float:
     messages, counted, numbers = messages_of(group, first_of(labelled, DISTINCT), member.label), 0, count()
     (channel,) = await connected(group.url, 1)
-    method = channel.unary_unary(METHOD)
+    method: Any = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
     begins = time.monotonic() + WARM_SECONDS
     ends = begins + SATURATE_SECONDS
 
@@ -164,7 +164,7 @@ async def _saturate(group: GroupAt, member: MemberRecord, labelled: Labelled) ->
     except grpc.aio.AioRpcError as error:
         raise BenchError(f"group: {member.label}: {error.details()}") from None
     finally:
-        await channel.close()
+        await channel.close(None)
     return counted / SATURATE_SECONDS
 
 
@@ -176,7 +176,7 @@ def first_of(labelled: Labelled, most: int) -> Labelled:
 async def _drive(group: GroupAt, load: str, method: str, seed: int, arrivals: Times, deadline: float, labelled: Labelled) -> Point:
     messages, answers = messages_of(group, labelled, method), list[tuple[int, bytes]]()
     (channel,) = await connected(group.url, 1)
-    send = channel.unary_unary(METHOD)
+    send: Any = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
 
     async def call(number: int) -> None:
         image = number % len(messages)
@@ -189,7 +189,7 @@ async def _drive(group: GroupAt, load: str, method: str, seed: int, arrivals: Ti
             await asyncio.sleep(wait)
         calls.append(asyncio.ensure_future(call(number)))
     await asyncio.gather(*calls)
-    await channel.close()
+    await channel.close(None)
     by_member: dict[str, int] = {}
     right = 0
     for image, data in answers:  # read once nobody waits for this process any more

@@ -11,6 +11,7 @@ from resnet_proto.manifest import ManifestError, read_replay
 
 from resnet_server.errors import EngineError, StartError
 from resnet_server.models.group import VERSION, Entry, GroupInfo, entries, manifest_of, precision_of
+from resnet_server.models.group_file import is_group
 from resnet_server.models.loaded import AnyEngine, Loaded, Origin, ReplayTask
 from resnet_server.models.loader import NICENESS, Loader, is_certified, keep_certified, parse_precisions
 from resnet_server.models.repository import Published
@@ -60,7 +61,8 @@ def sources(settings: Settings, found: Sequence[Published]) -> list[GroupSource]
 def check_groups(settings: Settings) -> None:
     """Raise StartError for a group whose name is taken, or with members that are not in the repository."""
     names = [group.name for group in settings.groups]
-    there = {folder.name for folder in settings.repository.iterdir() if folder.is_dir()} if settings.repository.is_dir() else set()
+    folders = [folder for folder in settings.repository.iterdir() if folder.is_dir()] if settings.repository.is_dir() else []
+    there = {folder.name for folder in folders if not is_group(folder)}
     for group in settings.groups:
         if names.count(group.name) > 1:
             raise StartError(f"group: '{group.name}' is given twice")

@@ -166,7 +166,9 @@ def test_a_group_is_unloaded_and_loaded_like_a_model(two: Path, plans: Path) -> 
 
 
 def test_a_group_alone_follows_the_repository_when_it_is_polled(two: Path, plans: Path) -> None:
-    with serving(two, plans, models=("auto",), model_control="poll", poll_seconds=0.05) as server:
+    (two / "auto").mkdir()
+    (two / "auto" / "group.toml").write_text('members = ["resnet20", "resnet56"]')
+    with serving(two, plans, groups=(), models=("auto",), model_control="poll", poll_seconds=0.05) as server:
         assert list(server.index()) == ["auto"]
         add_version(two / "resnet56", "2")
         until = time.monotonic() + 60

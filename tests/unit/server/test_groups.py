@@ -12,6 +12,7 @@ from resnet_server.cli import main
 from resnet_server.endpoints.parameters import read_parameters
 from resnet_server.errors import InvalidRequestError, ServingError, StartError
 from resnet_server.models.group import entries
+from resnet_server.models.group_file import with_groups
 from resnet_server.models.group_loader import alone, check_groups, names_to_scan, sources
 from resnet_server.models.repository import Candidate, Published
 from resnet_server.option_types import GroupOf
@@ -155,6 +156,33 @@ def test_a_group_that_cannot_be_is_an_error_of_the_start(settings: Settings) -> 
             check_groups(replace(settings, groups=groups))
     with pytest.raises(StartError, match=r"group: auto: b has no version in"):
         sources(settings, [published("a")])
+
+
+def test_a_group_may_be_a_folder_of_the_repository(settings: Settings) -> None:
+    file = settings.repository / "deep" / "group.toml"
+    file.parent.mkdir()
+    file.write_text('members = ["a", "b", "a"]')
+    both = with_groups(settings)
+    assert both.groups == (Group("auto", ("a", "b")), Group("deep", ("a", "b")))
+    check_groups(both)
+    with pytest.raises(StartError, match=r"group: 'deep' is given twice"):
+        check_groups(replace(both, groups=(*both.groups, Group("deep", ("a",)))))
+    for text, complaint in (
+        ("members = []", r"deep/group.toml: members: \[\]; expected names of models, such as members = "),
+        ('members = "a"', r"deep/group.toml: members: 'a'; expected names"),
+        ("", r"members: None; expected names"),
+        ("target = 3", r"deep/group.toml: 'target': is unknown; expected members"),
+        ("members = [", r"deep/group.toml: is no TOML: "),
+        ("#" * (1 << 17), r"is unknown; expected members, in at most 65536 bytes"),
+    ):
+        file.write_text(text)
+        with pytest.raises(StartError, match=complaint):
+            with_groups(settings)
+    file.write_text('members = ["a"]')
+    (file.parent / "1").mkdir()
+    with pytest.raises(StartError, match=r"the folder has version 1, too; expected a model or a group"):
+        with_groups(settings)
+    assert with_groups(replace(settings, repository=settings.repository / "none")).groups == settings.groups
 
 
 def test_groups_are_given_on_the_command_line_and_in_the_environment(tmp_path: Path) -> None:
