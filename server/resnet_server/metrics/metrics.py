@@ -82,7 +82,10 @@ class Metrics:
             registry=registry,
         )
         self.group_switches = Counter(
-            "resnet_group_switches", "Batches of a group that another member answered than the one before; many under a load between two members.", MODEL, registry=registry
+            "resnet_group_switches",
+            "Batches of a group that another member answered than the one before; many under a load between two members.",
+            MODEL,
+            registry=registry,
         )
         self.group_slow_down = Gauge(
             "resnet_group_slow_down", "Batch time in a group as a multiple of the plan's, as of the last batches.", MODEL, registry=registry
