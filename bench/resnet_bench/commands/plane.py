@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -57,7 +57,12 @@ def plane_of(task: PlaneTask, out: Path | None) -> None:
     with Bar() as bar, going_on_later(parts, out):
         begun, points = ask_server(task, out, kinds, parts, bar)
         shop = Workshop(begun.engines, begun.batch, task.deadline)
-        points += run(begun.members, shop, kinds, task.seeds, begun.answers, bar.step)
+
+        def simulated(trace: tuple[str, int], simulate: Callable[[], list[Point]]) -> list[Point]:
+            bar.step(f"simulating {trace[0]}, seed {trace[1]}")
+            return parts.simulated(trace, simulate)
+
+        points += run(begun.members, shop, kinds, task.seeds, begun.answers, simulated)
         untrained = measure_untrained(task.random_weights, task.precisions, task.options, bar.step)
     members, texts = with_measured(begun.members, begun.answers), {kind.name: kind.text for kind in kinds}
     how = (begun.engines, begun.batch, task.deadline, begun.images)
@@ -86,6 +91,8 @@ def going_on_later(parts: Parts, out: Path | None) -> Iterator[None]:
 def ask_server(task: PlaneTask, out: Path | None, kinds: Sequence[LoadKind], parts: Parts, bar: Bar) -> tuple[Begun, list[Point]]:
     """What a server says and, with `real`, what it makes of the traces; what an earlier run has found counts."""
     points: list[Point] = []
+    if parts.begun is not None and not task.real:
+        return parts.begun, points
     with served_group(task, out) as group:
         bar.expect(len(kinds) * task.seeds * (1 + task.real * (1 + len(group.members))))
         labelled = None if task.labelled is None else read_labelled(task.labelled)

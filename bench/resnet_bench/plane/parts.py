@@ -15,6 +15,8 @@ from resnet_bench.plane.simulated import Right
 FILE = "unfinished.jsonl"
 Key = tuple[str, str, int]
 """Load, method, seed."""
+Trace = tuple[str, int]
+"""Load, seed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Parts:
         self._path = None if folder is None else folder / FILE
         self.begun: Begun | None = None
         self._points: dict[Key, Point] = {}
+        self._simulated: dict[Trace, list[Point]] = {}
         if self._path is not None and self._path.exists():
             self._read(self._path, arguments)
 
@@ -66,16 +69,24 @@ class Parts:
             self._append(asdict(found))
         return found
 
+    def simulated(self, trace: Trace, simulate: Callable[[], list[Point]]) -> list[Point]:
+        """Those of all ways through a trace, by the simulator: all are there, or none."""
+        found = self._simulated.get(trace)
+        if found is None:
+            found = self._simulated[trace] = simulate()
+            self._append(*map(asdict, found))
+        return found
+
     def done(self) -> None:
         """All is measured, and saved elsewhere."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def _append(self, part: dict[str, object]) -> None:
+    def _append(self, *parts: dict[str, object]) -> None:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(part) + "\n")
+                file.write("".join(json.dumps(part) + "\n" for part in parts))
 
     def _read(self, path: Path, arguments: str) -> None:
         try:
@@ -86,4 +97,7 @@ class Parts:
             raise BenchError(f"out: {path} cannot be read ({str(error).splitlines()[0]}); delete it to begin anew") from None
         if self.begun.arguments != arguments:
             raise BenchError(f"out: {path} is of `{self.begun.arguments}`; give that command again to go on with it, or delete the file")
-        self._points = {(point.load, point.method, point.seed): point for point in points}
+        self._points = {(point.load, point.method, point.seed): point for point in points if point.real}
+        for point in points:
+            if not point.real:
+                self._simulated.setdefault((point.load, point.seed), []).append(point)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from resnet_bench.plane.record import MemberRecord, Point
 
 Right = Mapping[str, NDArray[np.bool_]]
 """By a member's label: whether it is right on each labelled image; empty where there are none."""
+Keep = Callable[[tuple[str, int], Callable[[], list[Point]]], list[Point]]
 NOISE = 0.05  # standard deviation of the logarithm of a batch's time
 
 
@@ -78,13 +80,10 @@ def measured(result: Result, right: Right) -> float:
     return float(np.mean(answers)) if answers else 0.0
 
 
-def run(
-    records: Sequence[MemberRecord], shop: Workshop, kinds: Sequence[LoadKind], seeds: int, right: Right, say: Callable[[str], None]
-) -> list[Point]:
-    """All loads, `seeds` times each."""
+def run(records: Sequence[MemberRecord], shop: Workshop, kinds: Sequence[LoadKind], seeds: int, right: Right, keep: Keep) -> list[Point]:
+    """All loads, `seeds` times each; `keep` simulates a trace unless that was done before."""
     points = []
     for kind in kinds:
         for seed in range(seeds):
-            say(f"simulating {kind.name}, seed {seed}")
-            points += simulate(records, shop, kind, seed, right)
+            points += keep((kind.name, seed), partial(simulate, records, shop, kind, seed, right))
     return points

@@ -28,9 +28,9 @@ RIGHT = {"r20 fp32": np.arange(10) < 6, "r56 fp32": np.arange(10) < 8}
 @pytest.fixture(scope="module")
 def plane() -> Plane:
     """All loads for a second, once."""
-    kinds, said = loads(1.0), list[str]()
-    points = run(MEMBERS, Workshop(2, 8, 0.05), kinds, 1, RIGHT, said.append)
-    assert len(said) == len(kinds)
+    kinds, parts = loads(1.0), Parts(None, "")
+    points = run(MEMBERS, Workshop(2, 8, 0.05), kinds, 1, RIGHT, parts.simulated)
+    assert run(MEMBERS, Workshop(2, 8, 0.05), kinds, 1, {}, parts.simulated) == points  # they are there
     texts = {kind.name: kind.text for kind in kinds}
     return Plane("auto", "resnet-bench", this_machine(), with_measured(MEMBERS, RIGHT), 2, 8, 0.05, 10, tuple(points), texts)
 
@@ -121,6 +121,15 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None
     assert asked == [0, 1]
     with pytest.raises(BenchError, match=r"unfinished.jsonl is of `resnet-bench`; give that command again"):
         Parts(tmp_path, "another")
+    shop = Workshop(2, 8, 0.05)
+    points = run(MEMBERS, shop, loads(1.0)[:2], 2, RIGHT, again.simulated)
+
+    def never(*_: object) -> list[Point]:
+        raise AssertionError
+
+    once_more = Parts(tmp_path, "resnet-bench")
+    assert [point for load in loads(1.0)[:2] for seed in range(2) for point in once_more.simulated((load.name, seed), never)] == points
+    assert once_more.point(("burst", "auto", 1), never).seed == 1
     again.done()
     assert Parts(tmp_path, "another").begun is None
     (tmp_path / "unfinished.jsonl").write_text("half a l")
