@@ -19,7 +19,7 @@ from resnet_server.routing.simulator import Times
 from resnet_bench.drivers.open_loop import connected, new_loop
 from resnet_bench.errors import BenchError
 from resnet_bench.plane.record import MemberRecord, Point
-from resnet_bench.plane.simulated import Right
+from resnet_bench.plane.simulated import Right, asked_images
 from resnet_bench.requests import DISTINCT, METHOD
 from resnet_bench.subject import served
 from resnet_bench.target import details_of
@@ -175,11 +175,12 @@ def first_of(labelled: Labelled, most: int) -> Labelled:
 
 async def _drive(group: GroupAt, load: str, method: str, seed: int, arrivals: Times, deadline: float, labelled: Labelled) -> Point:
     messages, answers = messages_of(group, labelled, method), list[tuple[int, bytes]]()
+    asked = asked_images(len(messages), len(arrivals), seed).tolist()
     (channel,) = await connected(group.url, 1)
     send: Any = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
 
     async def call(number: int) -> None:
-        image = number % len(messages)
+        image = asked[number]
         with suppress(grpc.aio.AioRpcError):
             answers.append((image, await send(messages[image], timeout=deadline)))
 

@@ -47,11 +47,11 @@ def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, se
     points = []
     for name, (chooser, cheapest) in ways.items():
         result = Simulation(shop, chooser, cheapest, NOISE, seed).run(arrivals)
-        found = measured(result, right) if right else result.accuracy
+        found = measured(result, right, seed) if right else result.accuracy
         levels = chooser.level_changes / result.seconds if isinstance(chooser, ByPolicy) and result.seconds else None
         answered = (result.offered, result.attainment, found, result.switches_per_second, result.by_member)
         points.append(Point(kind.name, name, seed, *answered, levels_per_second=levels))
-    return [*points, oracle(kind.name, on_these_calls(members, right, len(arrivals)), shop, arrivals, seed)]
+    return [*points, oracle(kind.name, on_these_calls(members, right, len(arrivals), seed), shop, arrivals, seed)]
 
 
 def arrivals_of(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, seed: int) -> Times:
@@ -60,11 +60,17 @@ def arrivals_of(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind,
     return kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
 
 
-def on_these_calls(members: Sequence[Member], right: Right, calls: int) -> Sequence[Member]:
-    """The members, as accurate as they are on the images of so many calls: a trace may be shorter than the set."""
+def asked_images(images: int, calls: int, seed: int) -> NDArray[np.int64]:
+    """The image that each call asks for: all in an order of the seed, again and again. A trace may be shorter than the set."""
+    return np.resize(np.random.default_rng(seed).permutation(images), calls)
+
+
+def on_these_calls(members: Sequence[Member], right: Right, calls: int, seed: int) -> Sequence[Member]:
+    """The members, as accurate as they are on the images of these calls."""
     if not right or not calls:
         return members
-    return [replace(member, accuracy=float(np.resize(right[str(member)], calls).mean())) for member in members]
+    asked = asked_images(len(right[str(members[0])]), calls, seed)
+    return [replace(member, accuracy=float(right[str(member)][asked].mean())) for member in members]
 
 
 def oracle(load: str, members: Sequence[Member], shop: Workshop, arrivals: Times, seed: int) -> Point:
@@ -73,10 +79,10 @@ def oracle(load: str, members: Sequence[Member], shop: Workshop, arrivals: Times
     return Point(load, "oracle", seed, best.offered, best.attainment, best.accuracy)
 
 
-def measured(result: Result, right: Right) -> float:
-    """Share of right answers of those in time: call n asks for the n-th labelled image."""
-    images = len(next(iter(right.values())))
-    answers: list[bool] = [bool(right[name][number % images]) for number, name in enumerate(result.answered_by) if name]
+def measured(result: Result, right: Right, seed: int) -> float:
+    """Share of right answers of those in time."""
+    asked = asked_images(len(next(iter(right.values()))), result.offered, seed).tolist()
+    answers = [bool(right[name][image]) for name, image in zip(result.answered_by, asked, strict=True) if name]
     return float(np.mean(answers)) if answers else 0.0
 
 
