@@ -106,9 +106,10 @@ def test_bounds_of_the_caller_are_kept_and_impossible_ones_are_an_error() -> Non
 
 @st.composite
 def states(draw: st.DrawFn) -> Waiting:
-    slack = draw(st.floats(0, 0.2))
-    behind = draw(st.integers(0, 200))
-    return Waiting(draw(st.integers(1, 16)), behind, slack, slack + draw(st.floats(0, 0.2)), draw(st.integers(1, 8)))
+    """Half of them with nobody behind, and most with about as much time as a batch takes: there decisions are close."""
+    slack = draw(st.floats(0, 0.05) | st.floats(0, 0.2))
+    behind = draw(st.just(0) | st.integers(0, 200))
+    return Waiting(draw(st.integers(1, 16)), behind, slack, slack + draw(st.floats(0, 0.05) | st.floats(0, 0.2)), draw(st.integers(1, 8)))
 
 
 @st.composite
@@ -140,7 +141,9 @@ def test_more_time_never_gives_a_shallower_answer(history: tuple[DepthPolicy, fl
     assert chooser.choose(now, longer).member.depth >= depth
 
 
-@given(histories(), states(), st.floats(0, 0.928), st.sampled_from([0, 32, 44, 56]))
+@given(
+    histories(), states(), st.sampled_from([member.accuracy for member in FRONT]) | st.floats(0.9, 0.928), st.sampled_from([0, 32, 44, 56])
+)
 def test_bounds_of_the_caller_hold_in_every_state(
     history: tuple[DepthPolicy, float], waiting: Waiting, accuracy: float, depth: int
 ) -> None:
