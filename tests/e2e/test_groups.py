@@ -1,6 +1,7 @@
 """A group `auto` of two networks, served by a real process and asked by unmodified clients."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from resnet_proto import classifier_pb2, open_inference_pb2
 from resnet_proto.classifier_pb2_grpc import ClassifierStub
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer, running_server
+from versions import add_version
 
 SMALL = ("--precision", "fp32", "--engines", "1", "--threads", "1", "--max-batch", "16")
 GROUP = ("--group", "auto=resnet20,resnet56", "--models", "auto,resnet20,resnet56", *SMALL)
@@ -288,4 +290,17 @@ def test_several_front_ends_serve_the_group_and_count_together(released_reposito
                 assert infer(running.url, images, parameters=parameters)[1]["network"] == network
         counted = group_metrics(running)
         assert (counted[DEEP_IMAGES], counted[SHALLOW_IMAGES]) == (2 * calls, 2 * calls)
+        assert running.terminate() == 0
+
+
+def test_a_group_follows_a_member_in_all_front_ends(released_repository: Path, tmp_path: Path) -> None:
+    for name in ("resnet20", "resnet56"):
+        shutil.copytree(released_repository / name, tmp_path / "two" / name)
+    images, options = load_sample().images[:2], ("--frontends", "2", "--model-control", "explicit", "--open-admin")
+    with running_server(tmp_path / "two", tmp_path / "log", *GROUP, *options) as running:
+        assert {infer(running.url, images)[1]["network_version"] for _ in range(8)} == {"1"}
+        add_version(tmp_path / "two" / "resnet56", "2")
+        with triton.InferenceServerClient(running.url) as client:
+            client.load_model("resnet56")
+        assert {infer(running.url, images)[1]["network_version"] for _ in range(8)} == {"2"}  # a connection each
         assert running.terminate() == 0
