@@ -61,6 +61,11 @@ def test_each_image_gets_its_own_labels_and_the_call_says_how_it_was_computed(st
     assert len(execution.certificate_id) == 64
 
 
+def test_a_call_with_a_deadline_is_decoded_and_answered_within_it(stub: ClassifierStub) -> None:
+    (result,) = stub.Classify(pb.ClassifyRequest(images=[encode(0)]), timeout=30).results
+    assert result.labels
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(orientation: int, stub: ClassifierStub) -> None:
     upright = Image.fromarray(load_sample().images[1])

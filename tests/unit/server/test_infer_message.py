@@ -46,6 +46,13 @@ def test_everything_is_what_protobuf_reads(request: ModelInferRequest) -> None:
     assert found.request == request
 
 
+@pytest.mark.parametrize("number", [5, 7])  # inputs, raw_input_contents
+def test_a_field_of_another_kind_with_the_number_of_contents_is_none(number: int) -> None:
+    found = read_message(bytes((number << 3 | 5,)) + b"abcd")  # of four bytes, not of a length
+    assert not found.raw
+    assert not found.request.inputs
+
+
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=50), st.integers(0, 10))
 def test_typed_numbers_are_read_across_chunks(values: list[int], seed: int) -> None:
     many = np.random.default_rng(seed).choice(values, 2 * MEBIBYTE // 3).tolist() if seed == 0 else values
