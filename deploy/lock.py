@@ -15,7 +15,7 @@ from deploy.compile_server import REQUIRED
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "lock"
 PYTHON = "3.13"
-OLDEST = "3.11.5"  # what the documentation's packages need
+OLDEST = "3.11"  # Debian 12 has 3.11.2
 OURS = ("resnet-serving-networks", "resnet-serving-checkpoints")
 TORCH_FAMILY = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 HEADER = "# Made by `make lock`; do not edit.\n"
