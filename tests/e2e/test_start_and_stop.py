@@ -139,7 +139,8 @@ def test_stopped_engines_hold_the_end_no_longer_than_was_granted(repository: Pat
                 os.kill(pid, signal.SIGSTOP)
             calls = [infer.future(request_for()) for _ in range(4)]
             assert server.terminate() == 0
-            assert {call.code() for call in calls} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+            # An engine that took their place in time may have answered.
+            assert {call.code() for call in calls} <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         for pid in engines:
             wait_for_end(pid)
 
