@@ -54,7 +54,8 @@ def test_a_run_that_does_not_count_says_so(server: RunningServer) -> None:
         (["--url", "{url}", "--overload", "3", "--rate", "1"], "give one of --rate, --overload and --soak"),
         (["--url", "{url}", "--overload", "0.5"], "0.5 is not in the range x>1"),
         (["--url", "{url}", "--soak", "soon"], "'soon'; expected a duration such as 50ms or 2s"),
-        (["--url", "{url}", "--rate", "1", "--driver", "h2load"], "--driver h2load sends closed loops only"),
+        (["--url", "{url}", "--rate", "1", "--driver", "h2load"], "--driver h2load sends at a constant rate; give --arrivals constant"),
+        (["--url", "{url}", "--soak", "10", "--driver", "h2load"], "--driver h2load sends one body again and again"),
         (["--url", "{url}"], "give --rate (open loop) or --concurrency (closed loop), one of the two; or --overload, or --soak"),
         (
             ["--url", "{url}", "--rate", "1", "--concurrency", "1"],
@@ -87,6 +88,20 @@ def test_overload_is_sent_beyond_the_capacity_and_refused_in_time(repository: Pa
     assert set(flood["outcomes"]) > {"OK"}
     assert "goodput / capacity" in result.stdout
     assert "goodput / answers to the same flood without deadlines" in result.stdout
+
+
+@needs_h2load
+def test_h2load_floods_a_server_with_what_it_found_its_capacity_to_be(repository: Path, tmp_path: Path) -> None:
+    options = ["--rows", "16", "--overload", "3", "--concurrency", "8", "--slo", "2s", "--duration", "3s", "--warm-up", "0.5s"]
+    server = ["--driver", "h2load", "--server-options", "--engines 1 --threads 1"]
+    result = run("--repository", str(repository), "--model", "resnet20", *options, *server, "--allow-disturbed", "--out", str(tmp_path))
+    last = {sample["kind"]: sample for sample in json.loads((tmp_path / "results.json").read_text())["samples"]}
+    full, flood = last["capacity"], last["overload"]
+    assert flood["rate"] == pytest.approx(3 * full["answered"] / full["seconds"])
+    assert flood["arrivals"] == "constant"
+    assert set(flood["outcomes"]) >= {"OK", "REFUSED"}
+    assert flood["calls"] > flood["answered"] >= flood["in_time"] > 0
+    assert "goodput / capacity" in result.stdout
 
 
 def test_a_soak_saves_every_reading(repository: Path, tmp_path: Path) -> None:

@@ -59,9 +59,7 @@ class What:
 @click.option("--server-options", default="", help="More options for a server that is started.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Open loop: calls a second.")
 @click.option("--concurrency", type=click.IntRange(1), help="Closed loop: calls in flight.")
-@click.option(
-    "--driver", type=click.Choice([Generators.name, H2load.name]), default=Generators.name, help="h2load: closed loops, less CPU."
-)
+@click.option("--driver", type=click.Choice([Generators.name, H2load.name]), default=Generators.name, help="h2load: less CPU.")
 @click.option("--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson", help="Gaps between the calls of --rate.")
 @click.option("--rows", type=click.IntRange(1), default=1, help="Rows a call.")
 @click.option("--warm-up", type=Seconds(), default="1s", help="Time before the counted time.")
@@ -147,8 +145,10 @@ def check(what: What, rate: float | None, concurrency: int | None, url: str | No
         raise click.UsageError("give one of --rate, --overload and --soak")
     if not special and (rate is None) == (concurrency is None):
         raise click.UsageError("give --rate (open loop) or --concurrency (closed loop), one of the two; or --overload, or --soak")
-    if what.driver == H2load.name and (rate is not None or what.soak is not None):
-        raise click.UsageError("--driver h2load sends closed loops only; give --concurrency")
+    if what.driver == H2load.name and rate is not None and what.load.arrivals != "constant":
+        raise click.UsageError("--driver h2load sends at a constant rate; give --arrivals constant")
+    if what.driver == H2load.name and what.soak is not None:
+        raise click.UsageError("--driver h2load sends one body again and again; --soak sends many kinds of calls")
     if concurrency is not None and concurrency < what.settings.generators:
         raise BenchError(f"generators: {what.settings.generators} for {concurrency} calls in flight; expected at most as many")
 
@@ -188,13 +188,13 @@ def measure(what: What, subject: Subject, generators: Generators, recorder: Reco
         if what.soak is not None:
             soak(what, subject, recorder, save_part)
         elif what.overload is not None:
-            overload(what, subject, generators, recorder, repeat)
+            overload(what, subject, driver, recorder, repeat)
         else:
             for seed in seeds_of(repeat, what.settings.seeds) if what.load.arrivals == "poisson" else (0,):
                 recorder.run(driver, subject, replace(what.load, seed=seed), "load", repeat, requests)
 
 
-def overload(what: What, subject: Subject, generators: Generators, recorder: Recorder, repeat: int) -> None:
+def overload(what: What, subject: Subject, driver: Driver, recorder: Recorder, repeat: int) -> None:
     """The capacity by a closed loop, then several times as many calls, without deadlines and with them, all from the same generator.
 
     What is answered of so many calls without deadlines is what the machine can do beside a generator that sends, and a server that
@@ -202,14 +202,15 @@ def overload(what: What, subject: Subject, generators: Generators, recorder: Rec
     """
     deadline = what.load.deadline or what.load.slo
     plain = replace(what.load, arrivals="closed", rate=0.0, deadline=None)
-    full = recorder.run(generators, subject, plain, "capacity", repeat)
+    full = recorder.run(driver, subject, plain, "capacity", repeat)
     if full.void or not full.answered:
         raise BenchError(f"overload: the capacity is not known: {full.void or full.first_error}")
     rate = (what.overload or 1.0) * full.answered / full.seconds
-    for seed in seeds_of(repeat, what.settings.seeds):
-        flood = replace(plain, arrivals="poisson", rate=rate, concurrency=0, slo=deadline, seed=seed)
-        recorder.run(generators, subject, flood, "flood", repeat)
-        recorder.run(generators, subject, flood, "overload", repeat, subject.requests(what.load.rows, deadline))
+    arrivals: Arrivals = "constant" if what.driver == H2load.name else "poisson"
+    for seed in seeds_of(repeat, what.settings.seeds) if arrivals == "poisson" else (0,):
+        flood = replace(plain, arrivals=arrivals, rate=rate, concurrency=0, slo=deadline, seed=seed)
+        recorder.run(driver, subject, flood, "flood", repeat)
+        recorder.run(driver, subject, flood, "overload", repeat, subject.requests(what.load.rows, deadline))
 
 
 def soak(what: What, subject: Subject, recorder: Recorder, save_part: Callable[[], object]) -> None:

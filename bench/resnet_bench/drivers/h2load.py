@@ -1,8 +1,10 @@
-"""Closed-loop load from `h2load`, the C++ generator of nghttp2 (Debian: nghttp2-client): a few µs of CPU a call.
+"""Load from `h2load`, the C++ generator of nghttp2 (Debian: nghttp2-client): a few µs of CPU a call.
 
 h2load posts one body again and again. It sees the HTTP status but not gRPC's trailers, where an error is 200 too; but an error has no
-body, so a run holds only if every answer counted brought all its bytes, and if the server, where it counts errors, counted none: at the
-end of a timed run up to as many answers as were in flight may have brought a body without a trailer, behind which errors could hide.
+body. A closed loop holds only if every answer counted brought all its bytes, and if the server, where it counts errors, counted none: at
+the end of a timed run up to as many answers as were in flight may have brought a body without a trailer, behind which errors could hide.
+In an open loop refusals are allowed: the bytes of all bodies say how many calls were answered, but not which. So what is said of the
+answers is the least favourable that fits: every call that took too long was one of them, and they are those that took longest.
 """
 
 import http.client
@@ -11,6 +13,7 @@ import resource
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from resnet_bench.drivers.api import Load, Observer, sample_of
 from resnet_bench.drivers.open_loop import OPTIONS
 from resnet_bench.errors import BenchError
 from resnet_bench.requests import METHOD, Requests, framed, logits_of
-from resnet_bench.sample import OK, Sample, percentiles
+from resnet_bench.sample import OK, UNANSWERED, Sample, percentiles
 from resnet_bench.target import Target, details_of
 
 GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
@@ -35,6 +38,11 @@ LEAD_SECONDS, LEAD_CALLS, TRAIL_SECONDS = 0.5, 3, 0.1
 """Sent before and after the time that is counted: a closed loop that starts loses about half of what it has in flight, so it settles
 for half a second, or for three times the latency that the warm-up saw."""
 MOST_LEAD_SECONDS = 60.0
+MOST_WAITING = 10_000  # calls in flight of an open loop on a connection: were it reached, calls would leave late
+MOST_LATE = 0.01  # of the calls of an open loop may be missing at its end
+TRIES, PAUSE_SECONDS = 20, 0.1  # of a call with a deadline, for which a server that was just flooded may need a moment
+REFUSED = "REFUSED"
+"""As an outcome: it brought no answer."""
 
 COUNTS = re.compile(r"requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout")
 STATUSES = re.compile(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx")
@@ -59,7 +67,10 @@ class H2load:
         self._program = require_h2load()
 
     def run(self, target: Target, requests: Requests, load: Load, observer: Observer) -> Sample:
-        """As every driver; closed loops only. A run that does not hold is a void sample."""
+        """As every driver. A run that does not hold is a void sample."""
+        return self._open_loop(target, requests, load, observer) if load.open_loop else self._closed_loop(target, requests, load, observer)
+
+    def _closed_loop(self, target: Target, requests: Requests, load: Load, observer: Observer) -> Sample:
         size = ask(target, requests)
         with tempfile.TemporaryDirectory(prefix="resnet-bench-") as folder:
             body, log = Path(folder) / "body", Path(folder) / "requests"
@@ -78,6 +89,24 @@ class H2load:
         void = void_reason(summary, load.concurrency, size, len(latencies)) or (failed and f"the server counted {failed:g} errors") or ""
         ask(target, requests)
         return replace(measured(load, latencies, summary, cpu / whole, void), watched=summary.succeeded)
+
+    def _open_loop(self, target: Target, requests: Requests, load: Load, observer: Observer) -> Sample:
+        """All of the second run counts; the first warms up."""
+        size = ask_patiently(target, requests)
+        with tempfile.TemporaryDirectory(prefix="resnet-bench-") as folder:
+            body, log = Path(folder) / "body", Path(folder) / "requests"
+            body.write_bytes(framed(requests.data[0]))
+            command = [self._program, f"--log-file={log}"]
+            _call([*command, *open_arguments(target, body, load.rate, load.warm_up)], load.warm_up)
+            log.unlink(missing_ok=True)
+            before, began = _children_seconds(), time.monotonic()
+            observer.begin()
+            printed = _call([*command, *open_arguments(target, body, load.rate, load.seconds)], load.seconds)
+            observer.end()
+            cpu, took = _children_seconds() - before, time.monotonic() - began
+            calls = parse_log(log.read_text(encoding="ascii"))
+        ask_patiently(target, requests)
+        return flooded(load, calls, parse_summary(printed), size, cpu / took)
 
     def _warm_up(self, command: list[str], log: Path, load: Load) -> float:
         """Send for a while; how long the next run is to settle, in seconds."""
@@ -107,6 +136,45 @@ def measured(load: Load, latencies: NDArray[np.int64], summary: Summary, cpu: fl
     )
 
 
+def flooded(load: Load, calls: NDArray[np.int64], summary: Summary, size: int, cpu: float) -> Sample:
+    """The sample of an open loop; `calls` as `parse_log` has them, an answer has `size` bytes, `cpu` in cores.
+
+    Void where calls were lost, where a body was not whole, or where the last ones left late.
+    """
+    planned = calls_in(load.rate, load.seconds)
+    answered, rest = divmod(summary.body_bytes, size)
+    latencies = np.sort(calls[:, 1])
+    answers = latencies[len(latencies) - min(answered, len(latencies)) :]  # the least favourable
+    late = int((latencies > 1e6 * load.slo).sum())
+    in_time = max(0, answered - late)
+    slip = float(np.ptp(calls[:, 0])) / 1e6 - load.seconds if len(calls) else 0.0
+    found = {f"p{p:g}": float(np.percentile(answers, p)) / 1e3 for p in (50, 90, 99, 99.9)} if answered else {}
+    outcomes = {OK: answered, REFUSED: len(calls) - answered, UNANSWERED: planned - len(calls)}
+    return replace(
+        sample_of(load, H2load.name),
+        calls=planned,
+        outcomes={name: count for name, count in outcomes.items() if count},
+        answered=answered,
+        in_time=in_time,
+        service_in_time=in_time,
+        latency_ms=percentiles(found, answered),
+        slip=max(0.0, slip),
+        generator_cpu=cpu,
+        void=flood_void(load, planned - len(calls), planned, rest, slip),
+    )
+
+
+def flood_void(load: Load, missing: int, planned: int, rest: int, slip: float) -> str:
+    """Why an open loop does not count; empty if it does. `rest`: bytes of bodies that are no whole answer."""
+    if rest:
+        return f"{rest} bytes of bodies are no whole answer"
+    if missing > MOST_LATE * planned:
+        return f"{missing} of {planned} calls were not sent or not answered"
+    if slip > max(MOST_LATE * load.seconds, load.late_after):
+        return f"the generator lagged: it was {1e3 * slip:.0f} ms behind its schedule at the end"
+    return ""
+
+
 def require_h2load() -> str:
     """The path of h2load; raise BenchError naming the package where there is none."""
     path = shutil.which("h2load")
@@ -123,10 +191,40 @@ def connections(in_flight: int, http1: bool) -> int:
 def arguments(target: Target, body: Path, in_flight: int) -> list[str]:
     """h2load's, but for how long to go on."""
     clients = connections(in_flight, target.http1)
-    headers = [part for header in (OCTETS_HEADERS if target.http1 else GRPC_HEADERS) for part in ("-H", header)]
-    url = f"http://{target.url}{target.path or METHOD}"
     protocol = ["--h1"] if target.http1 else []
-    return [*protocol, "-c", str(clients), "-m", str(in_flight // clients), "-d", str(body), *headers, url]
+    return [*protocol, "-c", str(clients), "-m", str(in_flight // clients), *what(target, body), url_of(target)]
+
+
+def open_arguments(target: Target, body: Path, rate: float, seconds: float) -> list[str]:
+    """h2load's for so many calls a second, on all connections together; each sends what is due every 10 ms."""
+    clients, count = MOST_CONNECTIONS, calls_in(rate, seconds)
+    return [
+        "-c",
+        str(clients),
+        "-m",
+        str(MOST_WAITING),
+        "--rps",
+        f"{rate / clients:.3f}",
+        "-n",
+        str(count),
+        *what(target, body),
+        url_of(target),
+    ]
+
+
+def calls_in(rate: float, seconds: float) -> int:
+    """Calls of an open loop: a whole number for each connection."""
+    return MOST_CONNECTIONS * max(1, round(rate * seconds / MOST_CONNECTIONS))
+
+
+def what(target: Target, body: Path) -> list[str]:
+    """The options that say what is sent."""
+    return ["-d", str(body), *(part for header in (OCTETS_HEADERS if target.http1 else GRPC_HEADERS) for part in ("-H", header))]
+
+
+def url_of(target: Target) -> str:
+    """Where a call goes."""
+    return f"http://{target.url}{target.path or METHOD}"
 
 
 def parse_summary(text: str) -> Summary:
@@ -178,10 +276,13 @@ def _failures(target: Target, load: Load) -> float:
 
 
 def _run(command: list[str], seconds: float) -> str:
-    timed = [command[0], "-D", f"{max(1, round(1000 * seconds))}ms", *command[1:]]
+    return _call([command[0], "-D", f"{max(1, round(1000 * seconds))}ms", *command[1:]], seconds)
+
+
+def _call(command: list[str], seconds: float) -> str:
     try:
         # A session of its own: Ctrl-C reaches the benchmark, which saves what it has; `run` then kills h2load.
-        done = subprocess.run(timed, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS, start_new_session=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS, start_new_session=True, check=False)
     except subprocess.TimeoutExpired:
         raise BenchError(f"h2load: {command[-1]}: it did not end within {seconds + GRACE_SECONDS:g} s") from None
     if done.returncode:
@@ -204,6 +305,16 @@ def ask(target: Target, requests: Requests) -> int:
     Raises BenchError if the call fails or the answer is wrong.
     """
     return _ask_http(target, requests) if target.http1 else _ask_grpc(target, requests)
+
+
+def ask_patiently(target: Target, requests: Requests) -> int:
+    """`ask`, again and again: a server that is still busy with a flood refuses a call with a deadline."""
+    for _ in range(TRIES - 1):
+        try:
+            return ask(target, requests)
+        except BenchError:
+            time.sleep(PAUSE_SECONDS)
+    return ask(target, requests)
 
 
 def _ask_grpc(target: Target, requests: Requests) -> int:

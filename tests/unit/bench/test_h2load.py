@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -14,6 +15,8 @@ from resnet_bench.drivers.h2load import (
     Summary,
     arguments,
     connections,
+    flood_void,
+    flooded,
     measured,
     parse_log,
     parse_summary,
@@ -147,6 +150,58 @@ def answered(request: bytes, context: grpc.ServicerContext) -> bytes:
     response.outputs.add(name="logits", datatype="FP32", shape=(1, 10))
     response.raw_output_contents.append(bytes(40))
     return response.SerializeToString()
+
+
+FLOOD = Load("m", arrivals="constant", rate=1000.0, warm_up=0.1, seconds=1.0, slo=0.05)
+
+
+def flood_of(latencies_ms: list[int], body_bytes: int) -> tuple[Load, np.ndarray, Summary]:
+    latencies = 1000 * np.array(latencies_ms, np.int64)
+    starts = np.linspace(0, 999_000, len(latencies)).astype(np.int64)
+    return FLOOD, np.stack([starts, latencies], axis=1), Summary(len(latencies), 0, body_bytes)
+
+
+def test_of_a_flood_the_bodies_say_how_many_were_answered_and_the_slowest_stand_for_them() -> None:
+    sample = flooded(*flood_of([1] * 400 + [40] * 580 + [60] * 20, 600 * 80), 80, 0.1)
+    assert (sample.calls, sample.answered, sample.in_time, sample.outcomes) == (1000, 600, 580, {"OK": 600, "REFUSED": 400})
+    assert (sample.latency_ms["p50"], sample.latency_ms["p99"]) == (40, 60)
+    assert sample.void == ""
+
+
+def test_a_flood_that_nobody_answers_has_no_latencies() -> None:
+    sample = flooded(*flood_of([1] * 980 + [60] * 20, 0), 80, 0.1)
+    assert (sample.answered, sample.in_time, sample.latency_ms, sample.outcomes) == (0, 0, {}, {"REFUSED": 1000})
+
+
+@pytest.mark.parametrize(
+    ("missing", "rest", "slip", "reason"),
+    [
+        (10, 0, 0.01, ""),
+        (11, 0, 0.0, "11 of 1000 calls were not sent or not answered"),
+        (0, 3, 0.0, "3 bytes of bodies are no whole answer"),
+        (0, 0, 0.011, "the generator lagged: it was 11 ms behind its schedule at the end"),
+    ],
+)
+def test_a_flood_is_void_where_calls_are_lost_cut_or_late(missing: int, rest: int, slip: float, reason: str) -> None:
+    assert flood_void(FLOOD, missing, 1000, rest, slip) == reason
+
+
+@needs_h2load
+def test_a_real_flood_counts_its_refusals(serve: Callable[..., AbstractContextManager[str]]) -> None:
+    count = itertools.count()
+
+    def full_every_fourth_time(request: bytes, context: grpc.ServicerContext) -> bytes:
+        agent = str(dict(context.invocation_metadata()).get("user-agent", ""))
+        if "grpc-python" not in agent and next(count) % 4 == 3:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        return answered(request, context)
+
+    load = replace(FLOOD, rate=200.0, warm_up=0.1, seconds=0.5, slo=10.0)
+    with serve(full_every_fourth_time, 2) as url:
+        sample = H2load().run(Target("stub", url), Requests("m", (b"any",)), load, Looking())
+    assert sample.outcomes == {"OK": 75, "REFUSED": 25}
+    assert sample.in_time == 75
+    assert sample.generator_cpu > 0
 
 
 @needs_h2load
