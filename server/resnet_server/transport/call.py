@@ -76,6 +76,27 @@ class Sent:
         self._call.ended(sent=True)
 
 
+class SentAndClosed:
+    """The end of a call whose answer was handed to the system together with the question how it ends."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+
+    def completed(self, event: Any) -> bool:
+        """See `Tag.completed`."""
+        self._call.ended(closed=True, sent=True)
+        return False
+
+    def proceed(self) -> None:
+        """Never asked for."""
+
+    def failed(self) -> None:
+        """See `Tag.failed`."""
+        self._call.ended(closed=True, sent=True)
+
+
 class Requests:
     """What the caller of a streaming method sends, one by one."""
 
@@ -110,6 +131,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._crowd = home.crowd
         self._crowd.come()
         self._sent = self._closed = self._over = False
+        self._watched = True  # somebody asks gRPC how it ends; else the batch with the answer does
         self._loop = home.loop
         self.on_left: Callable[[], None] | None = None
         self._message: bytes | None = None
@@ -122,7 +144,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def open(self) -> bool:
         """Ask for what the caller sends, on the queue's thread; True if the handler can begin without it."""
-        self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
+        if self._method.direct:
+            self._watched = False
+        else:
+            self._watch()
         if self._method.streams_in:
             return True
         self._begin((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
@@ -130,14 +155,21 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def turn_away(self, refused: Refused) -> None:
         """End it before anything of it is read; instead of `open`."""
-        self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
+        self._watched = False
         self.refuse(*refused)
+
+    def _watch(self) -> None:
+        """Hear when the caller leaves, or has the status."""
+        self._watched = True
+        self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self))
 
     def completed(self, event: Any) -> bool:
         """Take the one request message."""
         message = event.batch_operations[0].message()
         if self._method.direct:
             self._run_directly(message)
+            if not self._watched:
+                self._watch()
             return False
         self._message = message
         return True
@@ -148,6 +180,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return self._method.direct
 
     def _run_directly(self, message: bytes | None) -> None:
+        """Until it returns, nobody hears whether the caller leaves: one that is refused at once costs a batch and an event less."""
         if self._left:
             return
         if message is None:
@@ -188,6 +221,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def failed(self) -> None:
         """See `Tag.failed`: its message never comes."""
         self.left()
+        if not self._watched:  # nobody else would say that it is over
+            self.ended(closed=True)
 
     def proceed(self) -> None:
         """Run the handler."""
@@ -267,7 +302,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             operations.append(cygrpc.SendMessageOperation(message, NO_FLAGS))
         code, details = self._code.value[0], self._details.encode()
         operations.append(cygrpc.SendStatusFromServerOperation(self._trailing, code, details, NO_FLAGS))
-        self._begin(operations, Sent(self))
+        if self._watched or not self._home.is_here():  # on another thread, `_watch` may be called right now
+            self._begin(operations, Sent(self))
+        else:
+            self._watched = True
+            self._begin((*operations, cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)), SentAndClosed(self))
 
     def _failed(self, error: Exception) -> None:
         log.error("a handler failed", exc_info=error)

@@ -154,6 +154,36 @@ async def test_a_message_whose_caller_has_left_is_not_handled() -> None:
     assert handled == []
 
 
+def answer_meanwhile(message: bytes, call: Call) -> None:
+    """Another thread answers before this one returns."""
+    other = threading.Thread(target=call.answer, args=(message,))
+    other.start()
+    other.join()
+
+
+def turn_away(message: bytes, call: Call) -> None:
+    call.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+
+
+async def test_a_call_that_is_answered_or_refused_at_once_takes_two_batches_and_every_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    begin = Call._begin
+
+    def count(call: Call, operations: Any, tag: Any) -> None:
+        begun.append(type(tag).__name__)
+        begin(call, operations, tag)
+
+    monkeypatch.setattr(Call, "_begin", count)
+    async with serving(Echo=echo, Full=turn_away, Meanwhile=answer_meanwhile) as (server, channel):
+        assert await method(channel, "Echo")(b"x") == b"x"
+        assert (await failure(method(channel, "Full")(b""))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert begun == 2 * ["Call", "SentAndClosed"]
+        begun.clear()
+        assert await method(channel, "Meanwhile")(b"y") == b"y"
+        await asyncio.wait_for(server.crowd.gone(10), 5)  # raises where one never ends
+        assert begun == ["Call", "Sent", "Closed"]
+
+
 async def test_an_answer_from_another_thread_and_one_that_was_posted_arrive() -> None:
     held = Held()
     async with serving(Hold=held) as (server, channel):
