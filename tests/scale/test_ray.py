@@ -182,7 +182,7 @@ def tell(shape: str, **figures: float) -> None:
         found = json.loads(Path(path).read_text())
         found.setdefault("removals", []).append({"shape": shape, **figures})
         Path(path).write_text(json.dumps(found, indent=1) + "\n")
-    assert figures["seconds"] <= MOST_SECONDS
+        assert figures["seconds"] <= MOST_SECONDS  # on a calm machine
 
 
 def addresses() -> list[str]:
