@@ -13,7 +13,11 @@ ATTEMPTS = 4
 ATTEMPTS_IF_COMPUTED = 2
 """Of a call that an engine may have died of: repeated without end, it would take one engine after the other with it."""
 SPREAD = 0.25
-"""Callers refused together come back up to this share later than told, not together."""
+"""Callers that were refused together wait up to this share longer than the server said, so that they do not return together."""
+LEAST_PAUSE = 0.02
+"""Seconds before an overloaded server is asked again, even if its hint is shorter."""
+MOST_GROWTH = 8
+"""Each refusal doubles the pause, up to this multiple of the hint: the hint does not count the callers that arrive in the meantime."""
 
 BACKOFF = wait_random_exponential(multiplier=0.1, max=1.0, min=0.02)
 
@@ -44,11 +48,16 @@ class Attempts:
         return False
 
     def pause(self, state: RetryCallState) -> float:
-        """The server's hint where there is one, else a random wait that doubles."""
+        """Seconds to wait: from the server's hint where there is one, else random; both double with each attempt.
+
+        A pause that has grown takes at most half of the time left, so that a late attempt remains. It is never shorter than the hint.
+        """
         error = _error(state)
-        if error is not None and error.retry_after is not None:
-            return error.retry_after * random.uniform(1, 1 + SPREAD)  # noqa: S311  # not a secret
-        return float(BACKOFF(state))
+        if error is None or error.retry_after is None:
+            return float(BACKOFF(state))
+        hint = max(LEAST_PAUSE, error.retry_after) * random.uniform(1, 1 + SPREAD)  # noqa: S311  # not a secret
+        grown = hint * min(MOST_GROWTH, 2 ** (state.attempt_number - 1))
+        return max(hint, min(grown, self.left() / 2))
 
     def too_late(self, state: RetryCallState) -> bool:
         """True if the next attempt would begin after the deadline: the failure itself says more than DEADLINE_EXCEEDED."""

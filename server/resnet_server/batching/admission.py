@@ -33,7 +33,7 @@ class Backlog:
 
 
 class Lag:
-    """How far promises of one kind were off of late, in seconds; what was learned fades with time where nothing is answered."""
+    """How far promises of one kind were off recently, in seconds; what was learned fades with time where nothing is answered."""
 
     def __init__(self, fade: float) -> None:
         self._fade = fade
@@ -78,13 +78,16 @@ class Admission:
         self._learned_at: float | None = None
 
     def seconds(self, rows: int, backlog: Backlog, times: float = 1.0) -> float:
-        """Until `rows` new rows are answered: the half of what runs, the queue, and their own batches, shared by the engines.
+        """Until `rows` new rows are answered: what is ahead of them, and their own batches, shared by the engines.
 
         `times`: what their own batches cost as a multiple of what the model says.
         """
-        engines = max(1, backlog.engines)
-        ahead = (backlog.queued + backlog.running / 2) * self.cost.predict(self._max_batch) / self._max_batch
-        return ahead / engines + times * self._own(rows, engines, self.cost.predict)
+        return self.ahead(backlog) + times * self._own(rows, max(1, backlog.engines), self.cost.predict)
+
+    def ahead(self, backlog: Backlog) -> float:
+        """Seconds that the backlog needs: the half of what runs, and the queue, shared by the engines."""
+        rows = backlog.queued + backlog.running / 2
+        return rows * self.cost.predict(self._max_batch) / self._max_batch / max(1, backlog.engines)
 
     def check(self, rows: int, remaining: float, backlog: Backlog, kind: Kind, now: float, times: float = 1.0) -> float:
         """Return the seconds promised; raise UnreachableDeadlineError or LateError if that is beyond `remaining`.
@@ -104,7 +107,8 @@ class Admission:
             text = (
                 f"the deadline leaves {1e3 * remaining:.1f} ms; with {backlog.queued} rows queued the answer takes {1e3 * expected:.1f} ms"
             )
-            raise LateError(text, expected - remaining)
+            # The shortfall alone is often a millisecond, and by then the queue would be as long: a caller would ask over and over again.
+            raise LateError(text, max(expected - remaining, self.ahead(backlog)))
         return promised
 
     def least(self, rows: int, engines: int) -> float:

@@ -1,5 +1,6 @@
 """When a call is sent again: as the server says, within the deadline, and not with what kills engines."""
 
+import time
 from typing import Any
 
 import grpc
@@ -7,7 +8,7 @@ import pytest
 from clients import KINDS, ask
 from resnet_client import ClientError, OverloadedError, UnavailableError
 from resnet_client.errors import InvalidInputError
-from resnet_client.retries import SPREAD, Attempts
+from resnet_client.retries import LEAST_PAUSE, MOST_GROWTH, SPREAD, Attempts
 from resnet_client.testing import FakeServer
 from tenacity import Future, RetryCallState, Retrying
 
@@ -26,7 +27,7 @@ def failed_with(error: ClientError, attempt: int = 1) -> RetryCallState:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("image", [b"small", PHOTOGRAPH], ids=["small", "large"])
-def test_a_full_server_is_asked_again_as_often_as_it_says(image: bytes, kind: str, fake: FakeServer) -> None:
+def test_a_full_server_is_asked_again_until_it_has_room(image: bytes, kind: str, fake: FakeServer) -> None:
     fake.fail(FULL, "full", times=7, retry_after=0.01)
     assert len(ask(kind, fake.url, "classify", image)) == 1
     assert len(fake.calls) == 8
@@ -35,6 +36,22 @@ def test_a_full_server_is_asked_again_as_often_as_it_says(image: bytes, kind: st
 def test_the_hint_is_waited_for_and_callers_are_spread() -> None:
     pauses = [Attempts(0).pause(failed_with(OverloadedError("full", retry_after=2.0))) for _ in range(200)]
     assert 2.0 <= min(pauses) < 2.0 + SPREAD < max(pauses) <= 2.0 * (1 + SPREAD)
+
+
+def test_pauses_grow_from_the_hint_and_leave_time_for_a_late_attempt() -> None:
+    error = OverloadedError("full", retry_after=0.1)
+    for attempt, times in enumerate((1, 2, 4, MOST_GROWTH, MOST_GROWTH), start=1):
+        pause = Attempts(time.monotonic() + 3600).pause(failed_with(error, attempt))
+        assert 0.1 * times <= pause <= 0.1 * times * (1 + SPREAD)
+    assert Attempts(time.monotonic() + 0.6).pause(failed_with(error, 5)) <= 0.3, "half of the time left"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hint_that_is_too_short_is_not_followed_to_the_letter(kind: str, fake: FakeServer) -> None:
+    fake.fail(FULL, "full", times=1_000_000, retry_after=0.001)
+    with pytest.raises(OverloadedError):
+        ask(kind, fake.url, "classify", b"a", timeout=1)
+    assert 5 <= len(fake.calls) <= 1 + 1 / (2 * LEAST_PAUSE), "callers used to ask hundreds of times"
 
 
 def test_without_a_hint_waits_are_random_and_grow() -> None:

@@ -185,7 +185,7 @@ async def test_what_cannot_make_its_deadline_is_refused_at_the_door() -> None:
         await ask(batcher, 2)
         with pytest.raises(LateError, match=r"with 1 rows queued the answer takes 250\.0 ms") as refusal:
             await batcher.submit(image(3), 0.2)
-        assert refusal.value.retry_after == pytest.approx(0.05)
+        assert refusal.value.retry_after == pytest.approx(0.15), "the queue's time; the request is only 50 ms too late"
         admitted = await ask(batcher, 4, deadline=0.26)
         await engine.release(seconds=0.1)
         await engine.release(seconds=0.1)
