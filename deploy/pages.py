@@ -313,13 +313,13 @@ def triton_sentence() -> str:
         if run.kind == "closed" and run.rows == 1
     )
     text = (
-        f"{min(medians.values()):.2f} to {max(medians.values()):.2f} times Triton's Python backend in the best of its three configurations "
+        f"{min(medians.values()):.2f} to {max(medians.values()):.2f} times Triton's Python backend in its best of three configurations "
         f"(single images, the same file and precision, {len(medians)} of {len(tried)} loads)"
     )
     below = [name for name, median in medians.items() if median < 1]
     open_yet = [name for name in tried if name not in medians]
-    text += f"; below 1 for {'; '.join(below)} in flight" if below else ""
-    return text + (f". Without undisturbed runs, and so not settled: {'; '.join(open_yet)} in flight.\n" if open_yet else ".\n")
+    text += f". Below 1: {'; '.join(below)} in flight" if below else ""
+    return text + (f". Not settled, for lack of undisturbed runs: {'; '.join(open_yet)} in flight.\n" if open_yet else ".\n")
 
 
 def quoted(name: str) -> str:

@@ -143,5 +143,5 @@ class Sample:
 
 
 def percentiles(of: "dict[str, float]", calls: int) -> dict[str, float]:
-    """Those figures of latency for which there were calls enough."""
+    """The latency figures for which there were enough calls."""
     return {name: value for name, value in of.items() if calls >= CALLS_FOR.get(name, 1)}

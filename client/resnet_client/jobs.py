@@ -1,4 +1,4 @@
-"""What a job does, without I/O: both clients run these generators, which yield a request and are sent its response, or thrown its error."""
+"""The logic of a job, without I/O. Both clients run these generators: each yields a request and gets the response or error."""
 
 import re
 from collections.abc import Generator
@@ -28,7 +28,7 @@ EVERY_CALL = (AccessError, InvalidInputError, ModelNotFoundError, UnsupportedErr
 
 
 class RowLimits:
-    """The most rows that a call to a model may hold, as far as known. A server that is restarted may take fewer: what it says counts."""
+    """The most rows that a call to a model may hold, as far as known. A restarted server may take fewer: its own answer counts."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], int] = {}

@@ -1,4 +1,4 @@
-"""What a certificate claims, held against what is measured again: a policy that still holds is not enough."""
+"""Compares a certificate's claims with a new measurement: it is not enough that the policy still holds."""
 
 import numpy as np
 from resnet_proto.answers import same_answers

@@ -69,7 +69,7 @@ def classes_of(paths: list[Path], folder: Path, labels: tuple[str, ...]) -> dict
 
 
 def draw(paths: list[Path], count: int) -> list[Path]:
-    """`count` of the paths, the same number from each folder as far as it has them, chosen by a fixed seed; sorted."""
+    """`count` of the paths, sorted, chosen by a fixed seed: the same number from each folder, or all if it has fewer."""
     if count >= len(paths):
         return paths
     by_folder: dict[Path, list[Path]] = defaultdict(list)

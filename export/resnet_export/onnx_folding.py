@@ -46,7 +46,7 @@ def fold(source: Path, info: CheckpointInfo, target: Path, input_name: str, outp
 def free_batch(graph: onnx.GraphProto) -> None:
     """Let every Reshape to a fixed batch take any: exporters write the example's batch into the shape.
 
-    Whether that is all that was fixed, the certificate's batch sizes tell.
+    The certificate's batch sizes show whether anything else was fixed.
     """
     weights = {tensor.name: tensor for tensor in graph.initializer}
     batch = next(value for value in graph.input if value.name not in weights).type.tensor_type.shape.dim[0].dim_value

@@ -54,7 +54,7 @@ def networks(depths: tuple[int, int]) -> list[str]:
 
 
 def reusable(path: Path, wanted: Identity) -> CheckpointInfo | None:
-    """What a checkpoint says, if it is there and complete, of the same recipe, planned length and seed and, as far as recorded, images.
+    """The record of a checkpoint that is complete and has the same recipe, planned length, seed and, if recorded, images.
 
     Arithmetic and device may differ: a network trained elsewhere is as good a run of the same experiment.
     """

@@ -158,7 +158,7 @@ def _figure(title: str) -> Figure:
 
 
 def lost(before: Report, after: Report) -> list[str]:
-    """What is worse without being a figure: a model that no longer meets the SLO, or is less accurate."""
+    """Regressions that no figure shows: a model that no longer meets the SLO, or is less accurate."""
     found = []
     for one, other in pairs(before, after):
         name = one.facts.name

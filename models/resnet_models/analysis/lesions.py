@@ -59,7 +59,7 @@ class LesionPlan:
 
 @dataclass(frozen=True)
 class Lesion:
-    """What is done to a network: blocks deleted, or the order changed (None: as trained)."""
+    """A change made to a network: blocks deleted, or their order changed (None: as trained)."""
 
     gone: tuple[int, ...] = ()
     order: tuple[int, ...] | None = None

@@ -8,8 +8,10 @@ from resnet_server.errors import LateError, UnreachableDeadlineError
 
 LEARN = 0.05  # weight of the newest lag, where answers are few: about the last 20
 SLOT_SECONDS, LEARN_SECONDS = 0.025, 0.25
-"""Lags are averaged over a slot and learned with this time constant. What is learned changes who is let in, which shows only once those
-are answered: learned faster than that, the correction swings between a full queue and an idle engine."""
+"""Lags are averaged over a slot and learned with this time constant.
+
+The correction changes which requests are admitted, and that shows only
+when these are answered: a faster correction would swing between a full queue and an idle engine."""
 OUTLIER, LEAST_DEVIATION = 4.0, 0.01  # a stall may raise the lag of a slot by so many deviations, which are so many seconds at least
 MARGINS = 3.0  # mean deviations of the lag kept free before the deadline
 FADE_SECONDS, FADE_BATCHES = 0.25, 10.0  # in which a lag falls to a third though nothing is answered: the longer of the two

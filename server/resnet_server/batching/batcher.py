@@ -184,7 +184,7 @@ class Batcher:
         return ticket
 
     def _ring(self) -> None:
-        """Look after engines that hang, and answer at the deadline: rows that wait are never computed; those that run are, for nobody."""
+        """Find hung engines, and answer expired requests: waiting rows are dropped, results of running rows discarded."""
         with self._lock:
             now = self._clock.time()
             hung = self._dispatcher.watchdog.look(now)

@@ -77,7 +77,7 @@ class GroupDoor(Door):
         self._chooser = chooser
 
     def check(self, rows: int, deadline: float | None, priority: int, now: float, demand: Demand = ANY) -> float | None:
-        """See `Door.check`. Who is refused counts as come: else the group would go on as if there were less to do, and refuse more."""
+        """See `Door.check`. Refused requests count as arrivals: otherwise the group would see less load than there is, and refuse more."""
         try:
             return super().check(rows, deadline, priority, now, demand)
         except (LateError, QueueFullError):

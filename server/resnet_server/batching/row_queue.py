@@ -11,7 +11,7 @@ from resnet_server.batching.ticket import Piece, Ticket
 HIGH, NORMAL, LOW = 1, 2, 3
 PRIORITIES = (HIGH, NORMAL, LOW)
 PASSES = 8  # full batches' worth of rows that may overtake a class; then it goes first once, so that none starves
-RESERVE = 8  # an eighth of the queue is kept for each class: higher ones neither fill it nor evict it from there
+RESERVE = 8  # an eighth of the queue is kept for each class: higher classes can neither fill that part nor evict from it
 
 
 class Level(Protocol):
@@ -192,7 +192,7 @@ class RowQueue:
             self._abandoned = 0
 
     def drop_first(self, hopeless: Callable[[Ticket], bool]) -> list[Ticket]:
-        """Remove from the head of each line those for whom it is too late, none of whose rows has been taken; return them."""
+        """Remove and return the tickets at the head of each line that are too late and of which no row has been taken."""
         dropped = []
         for priority, level in self._levels.items():
             for ticket in level.pop_first(hopeless) if self._rows[priority] else ():

@@ -123,7 +123,7 @@ class SharedRegions:
             return [self._regions[name]] if name else list(self._regions.values())
 
     def drop_dead(self) -> None:
-        """Forget those whose owners have removed or cut their memory: it is not held for nobody."""
+        """Forget regions whose owners have removed or shortened their memory, so that it is freed."""
         with self._lock:
             dead = [region for region in self._regions.values() if region.state]
             for region in dead:

@@ -43,7 +43,7 @@ class AccessLog:
 
 
 def document(facts: CallFacts) -> dict[str, object]:
-    """What a line says; what a call never came to is not there."""
+    """The fields of a line, without those of steps that the call never reached."""
     found: dict[str, object] = {
         "time": datetime.fromtimestamp(facts.ended + wall_clock_offset(), UTC).isoformat(timespec="milliseconds"),
         "method": facts.method,

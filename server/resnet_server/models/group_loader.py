@@ -41,7 +41,7 @@ class GroupSource:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What of its models is no member, and why, as far as the repository says."""
+        """The models that are no members, with reasons, from the repository alone."""
         absent = [f"{name}: not in service" for name in self.absent]
         refused = [(one, "all of it", one.refusal) for one in self.versions if one.refusal]
         rejected = [(one, precision, reason) for one in self.versions if not one.refusal for precision, reason in one.rejected]

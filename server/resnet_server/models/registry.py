@@ -152,7 +152,7 @@ class Registry:
         return not version and bool(weights) and (not name or name in weights)
 
     def let_go(self) -> None:
-        """What was removed has ended: nobody shall hold it who found it just before that."""
+        """A removed model has ended: drop it also for callers that found it just before."""
         self._known = {}
         self.generation += 1
         self._tell()
@@ -242,11 +242,11 @@ def table_of(ready: list[ServedModel], own: Mapping[str, ModelSettings]) -> Tabl
 
 
 def only_shadows(models: Sequence[ServedModel]) -> ModelUnavailableError:
-    """What a call is told that names no version, where all that serve are in shadow."""
+    """The error text for a call that names no version while every version is in shadow."""
     versions = ", ".join(sorted({model.version for model in models}, key=int))
     return ModelUnavailableError(f"model '{models[0].name}' has no version in service but {versions} in shadow; name it to ask that one")
 
 
 def no_engine(model: ServedModel) -> ModelUnavailableError:
-    """What a call is told whose model has no engine."""
+    """The error text for a call whose model has no engine."""
     return ModelUnavailableError(f"model '{model.name}' version {model.version} has no engine; the server goes on starting one")

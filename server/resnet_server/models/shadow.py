@@ -238,7 +238,7 @@ class ShadowTraffic:
 
 
 def _fits(model: ServedModel, target: ServedModel) -> bool:
-    """Whether what one takes, the other takes, too; if not, that is said."""
+    """Whether both take the same input; logs the difference if not."""
     if spec_of(model) == spec_of(target):
         return True
     log.warning(

@@ -143,7 +143,7 @@ class Bench:
 
 
 def promising(rates: dict[str, float], accuracies: dict[str, float], calm: bool = True) -> list[str]:
-    """Whom to try further, of images a second by file; all of a group where these were not measured in calm."""
+    """The files to try further, from their images a second; all files of a group if the machine was not calm."""
     if not accuracies:
         return [precision for precision, rate in rates.items() if HOPELESS * rate >= max(rates.values())]
 

@@ -1,4 +1,4 @@
-"""Whether a plan still tells what batches cost: observed against predicted, in service."""
+"""Whether a plan still predicts the cost of batches: compares observed with predicted times in service."""
 
 import math
 

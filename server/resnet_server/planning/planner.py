@@ -87,7 +87,7 @@ class Planner:
         return None if plan is None else Planned(plan, {}, cached=True)
 
     def measure(self, files: Sequence[ModelFile], members: Members = None) -> Planned:
-        """Measure a plan whatever is kept; a doubtful one is not kept, nor does it replace one that is."""
+        """Measure a plan even if one is stored. A doubtful plan is not stored and replaces none."""
         found = self._try(files, {label: facts.accuracy for label, facts in (members or {}).items()})
         if not found.trials:
             raise EngineError("; ".join(found.broken.values()) or "the trial found nothing")

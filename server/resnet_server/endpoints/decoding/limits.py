@@ -21,7 +21,7 @@ def limit_time(seconds: float) -> None:
 
 def limit_memory(count: int) -> None:
     """Let this process have `count` bytes more than it has, and no more: what asks for more gets MemoryError."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):  # only Linux tells, and only there the limit holds
+    with contextlib.suppress(OSError, ValueError, StopIteration):  # only Linux reports this, and only Linux enforces the limit
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         data = next(int(line.split()[1]) for line in lines if line.startswith(DATA_SIZE)) << 10
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
