@@ -56,7 +56,7 @@ class Attempts:
         if error is None or error.retry_after is None:
             return float(BACKOFF(state))
         hint = max(LEAST_PAUSE, error.retry_after) * random.uniform(1, 1 + SPREAD)  # noqa: S311  # not a secret
-        grown = hint * min(MOST_GROWTH, 2 ** (state.attempt_number - 1))
+        grown = hint * min(MOST_GROWTH, 2.0 ** (state.attempt_number - 1))
         return max(hint, min(grown, self.left() / 2))
 
     def too_late(self, state: RetryCallState) -> bool:
