@@ -384,6 +384,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "empty-call": partial(quoted, "empty-call.txt"),
     "one-call-calm": partial(quoted, "one-call-calm.txt"),
     "grain-rows": partial(quoted, "grain.txt"),
+    "least-grain": partial(quoted, "least-grain.txt"),
     "jpeg": partial(quoted, "jpeg.txt"),
     "one-call": partial(quoted, "one-call.txt"),
     "shapes": shapes,

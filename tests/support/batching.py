@@ -108,11 +108,12 @@ async def batching(
     max_request: int | None = None,
     max_delay: float | None = None,
     grain: int = 1,
+    least_grain: int | None = None,
     cost: CostModel | None = None,
     reports: list[BatchReport] | None = None,
 ) -> AsyncIterator[Batcher]:
     seen: list[BatchReport] = [] if reports is None else reports
-    limits = Limits(max_request or max_batch, max_batch, max_queue_rows, max_delay, grain)
+    limits = Limits(max_request or max_batch, max_batch, max_queue_rows, max_delay, grain, least_grain=least_grain)
     admission = Admission(cost, max_batch) if cost else None
     batcher = Batcher(engines, limits, clock or FakeClock(), admission, Watchers(on_batch=seen.append))
     await settle()

@@ -49,7 +49,7 @@ class Batcher:
         self.limits = limits
         self._clock = clock
         tally = tally or Alone()
-        self._pool = EnginePool(engines, limits.grain, limits.max_batch, tally)
+        self._pool = EnginePool(engines, limits.grain, limits.max_batch, tally, limits.least_grain)
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._scheduled = False

@@ -37,11 +37,12 @@ class Instance:
 
 
 class EnginePool:
-    """`grain` and `max_batch` are in rows: below a grain a batch is not worth an engine more while another one computes."""
+    """`grain`, `least_grain` and `max_batch` are in rows; see `Limits`."""
 
-    def __init__(self, engines: Sequence[Engine], grain: int, max_batch: int, tally: Tally) -> None:
+    def __init__(self, engines: Sequence[Engine], grain: int, max_batch: int, tally: Tally, least_grain: int | None = None) -> None:
         self.instances = [Instance(engine, engine.ready) for engine in engines]
         self._grain, self._max_batch = grain, max_batch
+        self._least_grain = grain if least_grain is None else min(least_grain, grain)
         self._tally = tally
         self.running_rows = 0  # at all engines, but for those that are suspected
 
@@ -88,8 +89,10 @@ class EnginePool:
         return None if best is None or len(best.runs) >= best.engine.depth else best
 
     def worth(self, instance: Instance, rows_here: int) -> int:
-        """Rows from which a batch is worth giving: a grain to an idle engine, an even share to lie ready at one that computes."""
-        return self._between(rows_here // self._places()) if instance.runs else self._grain
+        """Rows from which a batch is worth giving: to an idle engine a grain or an even share, to lie ready at one that computes a share."""
+        if instance.runs:
+            return self._between(rows_here // self._places())
+        return min(self._grain, max(self._least_grain, -(-rows_here // self._places())))
 
     def share(self, instance: Instance, rows_here: int) -> int:
         """Rows of the next batch, were all that are here spread evenly: over the engines, or over their places where one computes.

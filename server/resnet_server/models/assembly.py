@@ -38,9 +38,10 @@ def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, met
 def limits_of(info: ModelInfo, settings: Settings) -> Limits:
     """Of the batcher."""
     settings = info.own.applied(settings)
-    grain = info.plan.grain if info.provider == CPU_PROVIDER else 1  # elsewhere front end and engines share no cores
-    rows = (settings.max_batch, info.plan.batch, settings.max_queue_rows)
-    return Limits(*rows, settings.max_delay, grain, settings.frontends or 1, SHADOW_TIMES if info.in_shadow else 1.0)
+    plan = info.plan
+    grain, least = (plan.grain, plan.least_grain) if info.provider == CPU_PROVIDER else (1, 1)  # elsewhere front end and engines share no cores
+    rows = (settings.max_batch, plan.batch, settings.max_queue_rows)
+    return Limits(*rows, settings.max_delay, grain, settings.frontends or 1, SHADOW_TIMES if info.in_shadow else 1.0, least)
 
 
 def _assemble_model(info: ModelInfo, engines: Sequence[Engine], limits: Limits, metrics: Metrics, tally: Tally | None) -> ServedModel:

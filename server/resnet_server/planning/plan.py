@@ -9,6 +9,7 @@ import numpy as np
 NEAR_BEST = 0.985  # a smaller batch that reaches this share of the throughput answers sooner
 HANDOVER_SECONDS = 4e-4  # of processor time, on both sides of the process border together, for each batch
 GRAIN_SECONDS = 1.5e-3  # an engine more is worth it for batches that compute much longer than handing over takes
+LEAST_GRAIN_SECONDS = 0.75e-3  # where so few rows are here that waiting for a grain would leave engines idle
 UNDISTURBED = 0.8  # of the processor time; a plan of which a candidate got less is used for now, and measured again in calm
 NEAR_LAYOUT = 0.95  # a layout that serves so much of the best one's batches is taken if it serves more single images
 WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
@@ -88,7 +89,15 @@ class Plan:
     @property
     def grain(self) -> int:
         """Rows whose computing outweighs handing them to an engine."""
-        return min(self.batch, max(1, round(GRAIN_SECONDS / self.per_row)))
+        return self._rows_of(GRAIN_SECONDS)
+
+    @property
+    def least_grain(self) -> int:
+        """The same, where few rows are here."""
+        return self._rows_of(LEAST_GRAIN_SECONDS)
+
+    def _rows_of(self, seconds: float) -> int:
+        return min(self.batch, max(1, round(seconds / self.per_row)))
 
     def to_json(self) -> str:
         """The plan as JSON."""

@@ -1,5 +1,7 @@
 """The batcher's rules: when a batch leaves, who is in it, and who gets which answer."""
 
+import asyncio
+
 import pytest
 from batching import FakeClock, HeldEngine, ask, batching, settle, values_of
 from resnet_server.batching.batch import BatchReport
@@ -202,6 +204,22 @@ async def test_below_the_grain_one_engine_gathers_and_above_it_the_other_helps()
         assert (left.batches, right.batches) == ([[0]], [])
         await ask(batcher, 3)
         assert right.batches == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(("running", "enough"), [(1, 2), (4, 4), (6, 6)])
+async def test_of_few_rows_an_even_share_is_worth_the_other_engine(running: int, enough: int) -> None:
+    """Never less than the least grain, and never more than a grain."""
+    left, right = HeldEngine(), HeldEngine()
+    async with batching([left, right], grain=6, least_grain=2, max_batch=20) as batcher:
+        tasks = [await ask(batcher, *[0] * running)]
+        for value in range(enough - 1):
+            tasks.append(await ask(batcher, value))
+        assert right.batches == []
+        tasks.append(await ask(batcher, enough - 1))
+        assert right.batches == [list(range(enough))]
+        await left.release()
+        await right.release()
+        await asyncio.gather(*tasks)
 
 
 async def test_a_batch_is_alone_only_where_no_others_have_been_here_of_late() -> None:
