@@ -104,15 +104,14 @@ def ask_server(task: PlaneTask, out: Path | None, kinds: Sequence[LoadKind], par
 
 
 def begin(task: PlaneTask, group: GroupAt, labelled: Labelled | None, bar: Bar) -> Begun:
-    """What is asked of the server once: right answers, and with `real` what each member can answer while it serves."""
+    """What is asked of the server once, given images: right answers, and what each member can answer while it serves."""
     right: Right = {}
+    members = group.members
     if labelled is not None:
         bar.step(f"asking each member for {len(labelled.images)} labelled images")
         right = right_answers(group, labelled)
-    members = group.members
-    if task.real and labelled is not None:
-        bar.step("measuring what each member can answer")
-        members = capacities(group, labelled)
+    bar.step("measuring what each member can answer")
+    members = capacities(group, labelled)
     images = 0 if labelled is None else len(labelled.images)
     return Begun(group.name, arguments(), members, group.engines, group.batch, images, packed(right))
 

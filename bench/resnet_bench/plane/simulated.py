@@ -20,25 +20,35 @@ Keep = Callable[[tuple[str, int], Callable[[], list[Point]]], list[Point]]
 NOISE = 0.05  # standard deviation of the logarithm of a batch's time
 
 
-def capacity(member: Member, shop: Workshop) -> float:
-    """Images a second in full batches on all engines."""
-    return shop.engines * shop.max_batch / member.seconds(shop.max_batch)
+def as_served(records: Sequence[MemberRecord], shop: Workshop) -> tuple[tuple[Member, ...], Workshop]:
+    """Members and workshop with which the simulator gives what was measured while they served; as planned where nothing was."""
+    times, serving = fitted(records, shop)
+    members = [Member(one.name, one.precision, one.depth, one.accuracy, times * one.fixed, times * one.per_row) for one in records]
+    return tuple(members), replace(shop, serving=serving)
 
 
-def members_of(records: Sequence[MemberRecord], shop: Workshop | None = None) -> tuple[Member, ...]:
-    """As the policy sees them; with `shop`, what was measured while they served counts as their cost, where it was."""
-    return tuple(member_of(one, shop) for one in records)
+def fitted(records: Sequence[MemberRecord], shop: Workshop) -> tuple[float, float]:
+    """How many times the planned seconds batches take in a busy server, and seconds of an engine that a row costs beside them.
 
-
-def member_of(record: MemberRecord, shop: Workshop | None) -> Member:
-    """One of them."""
-    costs = (record.fixed, record.per_row) if shop is None or record.served is None else (0.0, shop.engines / record.served)
-    return Member(record.name, record.precision, record.depth, record.accuracy, *costs)
+    Least squares over the members, relative to what a row took in all, neither of the two below 0.
+    """
+    pairs = [((one.fixed / shop.max_batch + one.per_row), shop.engines / one.served) for one in records if one.served]
+    if not pairs:
+        return 1.0, 0.0
+    planned, served = np.array(pairs).T
+    weighted = np.stack((planned / served, 1 / served), axis=1)
+    if len(pairs) > 1:
+        times, serving = np.linalg.lstsq(weighted, np.ones(len(pairs)), rcond=None)[0].tolist()
+        if times > 0 and serving >= 0:
+            return times, serving
+    scale = weighted[:, 0]
+    return float(scale.sum() / (scale @ scale)), 0.0
 
 
 def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, seed: int, right: Right) -> list[Point]:
     """One trace, and all ways through it."""
-    members, arrivals = members_of(records, shop), arrivals_of(records, shop, kind, seed)
+    arrivals = arrivals_of(records, shop, kind, seed)
+    members, shop = as_served(records, shop)
     ways: dict[str, tuple[Chooser, Member]] = {
         "auto": (ByPolicy(DepthPolicy(members, shop.max_batch)), members[0]),
         "every second": (EverySecond(members, shop), members[0]),
@@ -56,8 +66,8 @@ def simulate(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, se
 
 def arrivals_of(records: Sequence[MemberRecord], shop: Workshop, kind: LoadKind, seed: int) -> Times:
     """A trace, in multiples of what the members can answer."""
-    members = members_of(records, shop)
-    return kind.arrivals(capacity(members[0], shop), capacity(members[-1], shop), seed)
+    members, shop = as_served(records, shop)
+    return kind.arrivals(shop.capacity(members[0]), shop.capacity(members[-1]), seed)
 
 
 def asked_images(images: int, calls: int, seed: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from resnet_server.routing.policy import DepthPolicy
 from resnet_server.routing.simulator import ByPolicy, Fixed, Simulation, Workshop
 
 from resnet_bench.plane.record import MemberRecord, Plane
-from resnet_bench.plane.simulated import NOISE, capacity, members_of
+from resnet_bench.plane.simulated import NOISE, as_served
 
 LOADS = tuple(step / 4 for step in range(1, 15))
 """In multiples of what the deepest network can answer."""
@@ -38,8 +38,8 @@ def cells(members: Sequence[MemberRecord], engines: int, batch: int) -> list[Cel
 
 def cell(records: Sequence[MemberRecord], engines: int, batch: int, load: float, deadline: int) -> Cell:
     """One place of the grid."""
-    members, shop = members_of(records), Workshop(engines, batch, deadline / 1e3)
-    arrivals = traces.poisson(load * capacity(members[-1], shop), SECONDS, 1)
+    members, shop = as_served(records, Workshop(engines, batch, deadline / 1e3))
+    arrivals = traces.poisson(load * shop.capacity(members[-1]), SECONDS, 1)
     result = Simulation(shop, ByPolicy(DepthPolicy(members, batch)), members[0], NOISE, 1).run(arrivals)
     kept = [name for at, name in zip(arrivals.tolist(), result.answered_by, strict=True) if at >= WARM]
     shares = [round(kept.count(str(member)) / max(1, len(kept)), 4) for member in members]
@@ -50,7 +50,7 @@ def cell(records: Sequence[MemberRecord], engines: int, batch: int, load: float,
 def save_page(plane: Plane, path: Path) -> Path:
     """Write the page; returns its path."""
     found = cells(plane.members, plane.engines, plane.batch)
-    shop = Workshop(plane.engines, plane.batch, plane.deadline)
+    members, shop = as_served(plane.members, Workshop(plane.engines, plane.batch, plane.deadline))
     data = {
         "members": [
             {
@@ -58,9 +58,9 @@ def save_page(plane: Plane, path: Path) -> Path:
                 "depth": member.depth,
                 "accuracy": member.accuracy if member.measured is None else member.measured,
                 "milliseconds": 1e3 * (member.fixed + member.per_row),
-                "capacity": capacity(one, shop),
+                "capacity": shop.capacity(one),
             }
-            for member, one in zip(plane.members, members_of(plane.members), strict=True)
+            for member, one in zip(plane.members, members, strict=True)
         ],
         "loads": LOADS,
         "deadlines": DEADLINES,

@@ -74,16 +74,19 @@ class Chooser(Protocol):
         """Which network computes the batch that leaves now, and why."""
 
     def seconds(self, choice: Choice, rows: int) -> float:
-        """For a batch of `rows`, as the machine is now."""
+        """For a batch of `rows`, as the machine is now, with what serving them takes."""
 
     def times(self, choice: Choice, rows: int) -> float:
         """What a batch costs, as a multiple of what it costs on the cheapest network."""
 
+    def extra(self, choice: Choice, rows: int) -> float:
+        """Seconds that a batch takes beyond those of the cheapest network."""
+
     def longest(self, rows: int) -> float:
         """`times` of the dearest network."""
 
-    def observe(self, choice: Choice, rows: int, seconds: float, alone: bool) -> None:
-        """Learn from a batch that ran."""
+    def observe(self, choice: Choice, rows: int, seconds: float, alone: bool, held: float | None) -> None:
+        """Learn from a batch that computed for `seconds`. `held`: for how long it had its engine, where others waited meanwhile."""
 
 
 class ChosenAnswer(Answer):

@@ -152,7 +152,9 @@ class Dispatcher:
         """The engine first; the answers after, where those who asked live."""
         batch = run.batch
         with self._lock:
-            known = self._pool.end(instance, run, self._clock.time()) and batch in self._given
+            now = self._clock.time()
+            batch.held = now - run.first_since
+            known = self._pool.end(instance, run, now) and batch in self._given
             if known and not outcome.begun:
                 self._take_back(batch)
             if self._queue.rows or self._returned:

@@ -39,12 +39,13 @@ class GroupDispatcher(Dispatcher):
     def _start(self, instance: Instance, batch: Batch, now: float) -> None:
         if batch.choice is None:  # else an engine went before it began this batch: parts of a request may be answered already
             batch.choice = self._choose(instance, batch, now)
-            own = self._chooser.seconds(batch.choice, batch.rows) * (1 - 1 / self._chooser.times(batch.choice, batch.rows))
+            own = self._chooser.extra(batch.choice, batch.rows)
             batch.chosen = self._tickets.chosen + own
             self._tickets.chosen += own / max(1, self._pool.engines)
             last = batch.pieces[-1].ticket
             if last.waiting and last.lane.choice is None:  # one network answers all of a request
                 self._tickets.keep_together(last, self._chooser.rest(batch.choice))
+        batch.pressed = bool(self._tickets.rows or instance.runs)
         super()._start(instance, batch, now)
 
     def _choose(self, instance: Instance, batch: Batch, now: float) -> Choice:
@@ -71,7 +72,8 @@ class GroupDispatcher(Dispatcher):
 
     def _compare(self, batch: Batch, seconds: float, now: float) -> float | None:
         assert batch.choice is not None  # noqa: S101  # it ran
-        self._chooser.observe(batch.choice, batch.rows, seconds, batch.alone)
+        own = batch.pressed and self._limits.sharers == 1  # else others' batches hold the engine, too
+        self._chooser.observe(batch.choice, batch.rows, seconds, batch.alone, batch.held if own else None)
         times = self._chooser.times(batch.choice, batch.rows)
         predicted = super()._compare(batch, seconds / times, now)
         return None if predicted is None else times * predicted

@@ -90,6 +90,12 @@ class Metrics:
         self.group_slow_down = Gauge(
             "resnet_group_slow_down", "Batch time in a group as a multiple of the plan's, as of the last batches.", MODEL, registry=registry
         )
+        self.group_serving = Gauge(
+            "resnet_group_serving_seconds",
+            "Seconds of an engine that an image in a group costs beside its batch, as learned while the queue stood.",
+            MODEL,
+            registry=registry,
+        )
         self.front_end_restarts = Counter("resnet_front_end_restarts", "Front ends started again after they died.", registry=registry)
         self.front_end_memory = Gauge(
             "resnet_front_end_resident_memory_bytes", "Resident memory of front ends in processes of their own.", registry=registry
@@ -209,3 +215,4 @@ class Metrics:
         ):
             gauge.remove_by_labels({"model": model, "version": version, "precision": precision})
         self.group_slow_down.remove_by_labels({"model": model, "version": version})
+        self.group_serving.remove_by_labels({"model": model, "version": version})

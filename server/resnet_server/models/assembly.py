@@ -67,6 +67,7 @@ def _assemble_group(info: GroupInfo, engines: Sequence[Engine], limits: Limits, 
     batcher = Batcher(engines, limits, LoopClock(), Admission(cost, plan.batch), told, tally, chooser)
     # front ends' gauges are added up: this one's share of the mean
     metrics.group_slow_down.labels(*info.key[:2]).set_function(lambda: chooser.slow_down / limits.sharers)
+    metrics.group_serving.labels(*info.key[:2]).set_function(lambda: chooser.serving / limits.sharers)
     return ServedGroup(info, batcher, cost, watch, chooser)
 
 

@@ -55,7 +55,12 @@ class DepthChooser:
     @property
     def slow_down(self) -> float:
         """How many times the planned seconds batches take now."""
-        return self._policy.slow_down
+        return self._policy.costs.slow_down
+
+    @property
+    def serving(self) -> float:
+        """Seconds of an engine that a row costs beside its batch."""
+        return self._policy.costs.serving
 
     def replan(self, group: GroupInfo) -> None:
         """Take the costs of another measurement of the same members."""
@@ -101,14 +106,21 @@ class DepthChooser:
         """See `Chooser.times`."""
         return self.members[choice.network].seconds(rows) / self.members[0].seconds(rows)
 
+    def extra(self, choice: Choice, rows: int) -> float:
+        """See `Chooser.extra`."""
+        return self.seconds(choice, rows) - self._policy.seconds(self.members[0], rows)
+
     def longest(self, rows: int) -> float:
         """See `Chooser.longest`."""
         return self.members[-1].seconds(rows) / self.members[0].seconds(rows)
 
-    def observe(self, choice: Choice, rows: int, seconds: float, alone: bool) -> None:
+    def observe(self, choice: Choice, rows: int, seconds: float, alone: bool, held: float | None) -> None:
         """See `Chooser.observe`."""
-        if not (self._wide and alone):
-            self._policy.observe(self.members[choice.network], rows, seconds)
+        member = self.members[choice.network]
+        if held is not None:
+            self._policy.costs.held(member, rows, held)
+        elif not (self._wide and alone):
+            self._policy.costs.computed(member, rows, seconds)
 
     def _binding(self, leaving: Leaving) -> tuple[int, float]:
         """Of those behind, the rows up to the deadline of whose time most is spoken for; all of them, where a batch has none itself.

@@ -1,7 +1,7 @@
 """What nobody can do better: an upper bound for a trace, by dynamic programming with all arrivals known beforehand.
 
 All that holds a real server back is left out: engines are one that is as fast as all together, batches cost nothing but their rows,
-each row costs what it costs in a full batch, rounded down to a grid, and every deadline of the future is known. Calls are answered in the
+each row costs what it costs in a full batch and to serve, rounded down to a grid, and every deadline of the future is known. Calls are answered in the
 order of their deadlines or not at all; for equal times to the deadline, that is no restriction. The sum of the accuracies of what is
 answered in time is maximised, so that a call is left out only where it would cost more than it gives.
 """
@@ -36,7 +36,7 @@ class Bound:
 
 def bound(members: Sequence[Member], workshop: Workshop, arrivals: Times) -> Bound:
     """The best that could be done with a trace of single images, seconds ascending."""
-    rows = [member.seconds(workshop.max_batch) / workshop.max_batch / workshop.engines for member in members]
+    rows = [(member.seconds(workshop.max_batch) / workshop.max_batch + workshop.serving) / workshop.engines for member in members]
     step = min(rows) / STEPS
     costs = [int(row / step) for row in rows]
     room = int((workshop.deadline - workshop.way_back) / step)

@@ -1,7 +1,6 @@
 """Which network answers the next batch: the most accurate one that is in time for this batch, for those behind it, and for those to come.
 
-Decided when a batch leaves, as SuperServe does (Khare et al., NSDI 2025), with one slow-down factor for all costs, as ALERT has
-(Wan et al., USENIX ATC 2020). The rate of arrivals gives a level, which changes rarely; what waits says for each batch how far from
+Decided when a batch leaves, as SuperServe does (Khare et al., NSDI 2025), by costs that are learned from the batches (costs.py). The rate of arrivals gives a level, which changes rarely; what waits says for each batch how far from
 it the network may be: deeper while the queue is short, shallower as it grows. So a load between two networks is answered by both, and
 all the time that there is gets used. docs/decisions/0010-depth-routing.md has the alternatives and what they reached.
 """
@@ -10,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from resnet_server.routing.costs import Costs
 from resnet_server.routing.member import Member
 from resnet_server.routing.rates import ArrivalRate
 
-LEARN = 0.1  # weight of the newest batch in the slow-down factor
-MOST_TIMES = 4.0  # what one batch may be off from the factor: a stall may raise it, not overthrow it
-LEAST_FACTOR, MOST_FACTOR = 0.25, 16.0
 MARGIN = 1.0  # mean deviations of the factor that are kept free before a deadline
 STAY, RISE = 1.0, 0.9  # load that a level may have to keep it, and that the next one up may have to be taken
 DWELL_SECONDS, LONGEST_DWELL = 0.1, 10.0  # on a level before the next one up; FLAP times as long where the last rise did not hold
@@ -76,10 +73,9 @@ class DepthPolicy:
         if not members:
             raise ValueError("members: none given; expected at least one")
         self.target = target
-        self.slow_down = 1.0
-        self._deviation = 0.0
         self._max_batch, self._places = max_batch, places
         self._ranges: dict[tuple[float, int], tuple[int, int]] = {}
+        self.costs = Costs(members[0].seconds(max_batch) / max_batch)
         self.replan(members)
         self._rate = ArrivalRate()
         self._top = self._level = len(self.members) - 1
@@ -96,27 +92,20 @@ class DepthPolicy:
         self._loaded = [member.seconds(self._max_batch) / self._max_batch for member in members]
         self._rooms = [[min(MOST_ROOM, ROOM * (own / other) ** LEAN) for other in self._loaded] for own in self._loaded]
         self.members = tuple(members)
+        self.costs.replan(self._loaded[0])
         self._decisions = [{reason: Decision(member, reason, level) for reason in Reason} for level, member in enumerate(self.members)]
 
     def arrived(self, now: float, rows: int) -> None:
         """Note rows that came at `now`."""
         self._rate.arrived(now, rows)
 
-    def observe(self, member: Member, rows: int, seconds: float) -> None:
-        """Learn from a batch that ran: how much slower than planned the machine is now."""
-        known = self.slow_down
-        least, most = max(LEAST_FACTOR, known / MOST_TIMES), min(MOST_FACTOR, MOST_TIMES * known)
-        off = min(most, max(least, seconds / member.seconds(rows))) - known
-        self.slow_down += LEARN * off
-        self._deviation += LEARN * (abs(off) - self._deviation)
-
     def eligible(self, min_accuracy: float, max_depth: int) -> tuple[Member, ...]:
         """Members that a request accepts; it is to be refused where there is none."""
         return tuple(m for m in self.members if m.accuracy >= min_accuracy and (not max_depth or m.depth <= max_depth))
 
     def seconds(self, member: Member, rows: float) -> float:
-        """For a batch of `rows`, as the machine is now."""
-        return self.slow_down * member.seconds(rows)
+        """For a batch of `rows`, as the machine is now, with what serving them takes."""
+        return self.costs.seconds(member, rows)
 
     def least_seconds(self, rows: int, min_accuracy: float = 0.0, max_depth: int = 0) -> float:
         """Of the cheapest member that a request accepts, on an idle engine; infinite where there is none."""
@@ -158,12 +147,13 @@ class DepthPolicy:
 
     def _standing(self, now: float, engines: float) -> int:
         """The level that what comes can be answered with for long: down at once, up one step at a time."""
-        busy = self.slow_down * self._rate.rows_per_second(now) / engines
+        costs, rate = self.costs, self._rate.rows_per_second(now) / engines
+        busy, serving = rate * costs.slow_down, rate * costs.serving
         level = self._level
-        while level > 0 and busy * self._loaded[level] > STAY:
+        while level > 0 and busy * self._loaded[level] + serving > STAY:
             level -= 1
         if level == self._level < self._top:
-            level += self._rises(now, busy * self._loaded[level + 1])
+            level += self._rises(now, busy * self._loaded[level + 1] + serving)
             if level > self._level:
                 self._level, self._changed = level, now
         elif level < self._level:
@@ -188,9 +178,10 @@ class DepthPolicy:
         slack, last = waiting.slack, min(waiting.last_slack if waiting.behind else waiting.slack, HORIZON_SECONDS)
         if self.target is not None:
             slack, last = min(slack, self.target), min(last, self.target)
-        slowly = self.slow_down + MARGIN * self._deviation
-        ends = slowly * self.members[level].seconds(waiting.rows) + GUARD_SECONDS
+        costs = self.costs
+        slowly = costs.slow_down + MARGIN * costs.deviation
+        ends = slowly * self.members[level].seconds(waiting.rows) + costs.serving * waiting.rows + GUARD_SECONDS
         if ends > slack:
             return Reason.SLACK
-        rest = self.slow_down * self._loaded[0] * waiting.behind / waiting.engines
+        rest = (costs.slow_down * self._loaded[0] + costs.serving) * waiting.behind / waiting.engines
         return Reason.BACKLOG if ends + rest > room * last or waiting.behind > room * self._places else None

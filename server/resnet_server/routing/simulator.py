@@ -22,12 +22,24 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Workshop:
-    """`engines`, rows of a batch, seconds from arrival to deadline, and seconds between a batch's end and its answers."""
+    """`engines`, rows of a batch, seconds from arrival to deadline, and seconds between a batch's end and its answers.
+
+    `serving`: seconds of an engine that each row costs beside its batch, on whichever network.
+    """
 
     engines: int
     max_batch: int
     deadline: float
     way_back: float = 0.0005
+    serving: float = 0.0
+
+    def seconds(self, member: Member, rows: int) -> float:
+        """For a batch on one engine, all told."""
+        return member.seconds(rows) + self.serving * rows
+
+    def capacity(self, member: Member) -> float:
+        """Images a second in full batches on all engines."""
+        return self.engines * self.max_batch / self.seconds(member, self.max_batch)
 
 
 class Chooser(Protocol):
@@ -39,9 +51,12 @@ class Chooser(Protocol):
     def choose(self, now: float, waiting: Waiting) -> Member:
         """The network of the batch that leaves now."""
 
+    def ended(self, member: Member, rows: int, seconds: float, computing: float, pressed: bool) -> None:
+        """A batch held an engine for so many `seconds`, of which it was `computing`; `pressed`: while others waited."""
+
 
 class ByPolicy:
-    """The server's own policy, taught by the batches as planned; `level_changes` counts those of its level."""
+    """The server's own policy; `level_changes` counts those of its level."""
 
     def __init__(self, policy: DepthPolicy) -> None:
         self._policy = policy
@@ -57,6 +72,13 @@ class ByPolicy:
         member = self._policy.choose(now, waiting).member
         self.level_changes += self._policy.level != before
         return member
+
+    def ended(self, member: Member, rows: int, seconds: float, computing: float, pressed: bool) -> None:
+        """See `Chooser`."""
+        if pressed:
+            self._policy.costs.held(member, rows, seconds)
+        else:
+            self._policy.costs.computed(member, rows, computing)
 
 
 @dataclass
@@ -103,14 +125,16 @@ class Simulation:
         self._random = np.random.default_rng(seed)
         self._last: Member | None = None
         self._order = deque[int]()
-        self._per_row = cheapest.seconds(workshop.max_batch) / workshop.max_batch / workshop.engines
-        self._least = cheapest.seconds(1) + workshop.way_back
+        self._running: list[tuple[float, int, Member, int, float, float, bool]] = []
+        self._per_row = 1 / workshop.capacity(cheapest)
+        self._least = workshop.seconds(cheapest, 1) + workshop.way_back
 
     def run(self, arrivals: Times) -> Result:
         """`arrivals`: seconds, ascending. All have the same time to their deadline, so that arrival order is deadline order."""
         work, result, times = self._workshop, Result(len(arrivals), answered_by=[""] * len(arrivals)), arrivals.tolist()
         free = [0.0] * work.engines
         self._order = deque[int]()  # of those that wait, by their number
+        self._running = []
         waiting: deque[float] = deque()
         come, count = 0, len(times)
         while waiting or come < count:
@@ -148,9 +172,14 @@ class Simulation:
         queued = len(waiting)
         rows = min(work.max_batch, -(-queued // work.engines))
         left = work.deadline - now - work.way_back
+        while self._running and self._running[0][0] <= now:
+            _, _, *ended = heapq.heappop(self._running)
+            self._chooser.ended(*ended)
         member = self._chooser.choose(now, Waiting(rows, queued - rows, waiting[0] + left, waiting[-1] + left, work.engines))
-        seconds = member.seconds(rows) * (float(np.exp(self._random.normal(0.0, self._noise))) if self._noise else 1.0)
+        computing = member.seconds(rows) * (float(np.exp(self._random.normal(0.0, self._noise))) if self._noise else 1.0)
+        seconds = computing + work.serving * rows
         heapq.heapreplace(free, now + seconds)
+        heapq.heappush(self._running, (now + seconds, result.batches, member, rows, seconds, computing, queued > rows))
         missed = now + seconds + work.way_back - work.deadline
         in_time, name = 0, str(member)
         for _ in range(rows):
@@ -184,12 +213,15 @@ class Fixed:
         """See `Chooser`."""
         return self._member
 
+    def ended(self, member: Member, rows: int, seconds: float, computing: float, pressed: bool) -> None:
+        """See `Chooser`."""
+
 
 class EverySecond:
     """The deepest network for the load of the last whole second, as systems that reconfigure from time to time do (InfAdapter, 2023)."""
 
     def __init__(self, members: Sequence[Member], workshop: Workshop, load: float = 0.85) -> None:
-        self._rates = [load * workshop.engines * workshop.max_batch / member.seconds(workshop.max_batch) for member in members]
+        self._rates = [load * workshop.capacity(member) for member in members]
         self._members = members
         self._count = 0
         self._until = 1.0
@@ -206,3 +238,6 @@ class EverySecond:
     def choose(self, now: float, waiting: Waiting) -> Member:
         """See `Chooser`."""
         return self._member
+
+    def ended(self, member: Member, rows: int, seconds: float, computing: float, pressed: bool) -> None:
+        """See `Chooser`."""

@@ -18,7 +18,7 @@ from resnet_bench.plane.loads import loads
 from resnet_bench.plane.parts import Begun, Parts, packed
 from resnet_bench.plane.record import MemberRecord, Plane, Point, Untrained, load_plane, mean
 from resnet_bench.plane.served import read_labelled, with_measured
-from resnet_bench.plane.simulated import capacity, members_of, run
+from resnet_bench.plane.simulated import as_served, fitted, run
 from resnet_bench.report.plane_plot import DARK, save_picture
 from resnet_server.routing.simulator import Workshop
 
@@ -91,11 +91,22 @@ def test_a_fixed_network_that_is_no_worse_in_either_and_better_in_one_is_named()
     assert over_seeds(("auto", 0, 1.0, 0.9), ("r20 fp32", 0, 1.0, 0.91), ("r56 fp32", 0, 0.9, 0.95)).beaten_by("burst") == ["r20 fp32"]
 
 
-def test_what_members_answer_while_they_serve_counts_as_their_cost() -> None:
+def test_what_members_answer_while_they_serve_is_given_back_by_the_simulator() -> None:
     shop = Workshop(2, 8, 0.05)
-    served = [replace(member, served=100.0 * (number + 1)) for number, member in enumerate(MEMBERS)]
-    assert [capacity(member, shop) for member in members_of(served, shop)] == pytest.approx([100, 200])
-    assert [member.per_row for member in members_of(served)] == [2e-3, 6e-3]
+    served = [replace(member, served=2 / (1.1 * member.per_row + 1.1 / 8 * member.fixed + 4e-4)) for member in MEMBERS]
+    members, busy = as_served(served, shop)
+    assert busy.serving == pytest.approx(4e-4)
+    assert [member.per_row for member in members] == pytest.approx([2.2e-3, 6.6e-3])
+    assert [busy.capacity(member) for member in members] == pytest.approx([member.served for member in served])
+    assert as_served(MEMBERS, shop)[1].serving == 0
+
+
+def test_what_no_cost_of_serving_explains_is_a_slower_machine() -> None:
+    shop = Workshop(2, 8, 0.05)
+    served = [replace(member, served=rate) for member, rate in zip(MEMBERS, (1200.0, 300.0), strict=True)]  # the shallow one gains
+    assert fitted(served, shop)[1] == 0
+    assert 0.7 < fitted(served, shop)[0] < 1.2
+    assert fitted(served[:1], shop) == (pytest.approx(2 / 1200 / (2e-3 + 1e-4 / 8)), 0.0)
 
 
 def begun(command: str) -> Begun:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resnet_server.routing import traces
+from resnet_server.routing.costs import MOST_SERVING
 from resnet_server.routing.member import Member, pareto_front
 from resnet_server.routing.policy import GUARD_SECONDS, NEVER, DepthPolicy, Reason, Waiting
 from resnet_server.routing.rates import WINDOW, ArrivalRate
@@ -33,7 +34,7 @@ def simulate(arrivals: traces.Times, noise: float = 0.0) -> Result:
     return Simulation(SHOP, ByPolicy(policy()), CHEAPEST, noise).run(arrivals)
 
 
-def traced(arrivals: traces.Times) -> tuple[list[tuple[float, Member]], Result]:
+def traced(arrivals: traces.Times, shop: Workshop = SHOP) -> tuple[list[tuple[float, Member]], Result]:
     """When which network answered, and the result."""
     chooser, answers = ByPolicy(policy()), list[tuple[float, Member]]()
 
@@ -45,7 +46,10 @@ def traced(arrivals: traces.Times) -> tuple[list[tuple[float, Member]], Result]:
             answers.append((now, chooser.choose(now, waiting)))
             return answers[-1][1]
 
-    return answers, Simulation(SHOP, Noting(), CHEAPEST).run(arrivals)
+        def ended(self, member: Member, rows: int, seconds: float, computing: float, pressed: bool) -> None:
+            chooser.ended(member, rows, seconds, computing, pressed)
+
+    return answers, Simulation(shop, Noting(), CHEAPEST).run(arrivals)
 
 
 def test_the_front_leaves_out_what_costs_more_and_knows_less() -> None:
@@ -121,7 +125,8 @@ def histories(draw: st.DrawFn) -> tuple[DepthPolicy, float]:
         now += draw(st.floats(0, 0.1))
         chooser.arrived(now, draw(st.integers(1, 64)))
         member = draw(st.sampled_from(FRONT))
-        chooser.observe(member, 8, member.seconds(8) * draw(st.floats(0.1, 20)))
+        learn = draw(st.sampled_from((chooser.costs.computed, chooser.costs.held)))
+        learn(member, 8, member.seconds(8) * draw(st.floats(0.1, 20)))
         chooser.choose(now, draw(states()))
     return chooser, now
 
@@ -162,11 +167,69 @@ def test_bounds_of_the_caller_hold_in_every_state(
 def test_the_slow_down_factor_stays_within_reason_and_comes_back(batches: list[tuple[Member, int, float]]) -> None:
     chooser = policy()
     for member, rows, seconds in batches:
-        chooser.observe(member, rows, seconds)
-    assert 0.25 <= chooser.slow_down <= 16
+        chooser.costs.computed(member, rows, seconds)
+    assert 0.25 <= chooser.costs.slow_down <= 16
     for _ in range(100):
-        chooser.observe(DEEPEST, 8, DEEPEST.seconds(8))
-    assert chooser.slow_down == pytest.approx(1, abs=0.01)
+        chooser.costs.computed(DEEPEST, 8, DEEPEST.seconds(8))
+    assert chooser.costs.slow_down == pytest.approx(1, abs=0.01)
+
+
+@given(st.lists(st.tuples(st.sampled_from(FRONT), st.integers(1, 16), st.floats(0, 1e3), st.booleans()), max_size=200))
+def test_what_serving_costs_stays_within_its_bound_whatever_is_seen(batches: list[tuple[Member, int, float, bool]]) -> None:
+    costs, row = policy().costs, CHEAPEST.seconds(16) / 16
+    for member, rows, seconds, waited in batches:
+        (costs.held if waited else costs.computed)(member, rows, seconds)
+        assert 0.25 <= costs.slow_down <= 16
+        assert 0 <= costs.serving <= MOST_SERVING * row
+        assert costs.deviation >= 0
+
+
+@given(st.floats(0.8, 1.5), st.floats(0, 4e-4))
+def test_batches_of_two_networks_tell_what_serving_costs_from_a_slow_machine(times: float, serving: float) -> None:
+    costs = policy().costs
+    for index in range(600):
+        member, rows = FRONT[3 * (index % 2)], 4 + index % 13
+        costs.held(member, rows, times * member.seconds(rows) + serving * rows)
+    assert costs.slow_down == pytest.approx(times, abs=0.03)
+    assert costs.serving == pytest.approx(serving, abs=3e-5)
+
+
+def test_one_network_alone_tells_their_sum_and_calm_leaves_what_was_learned_of_serving() -> None:
+    costs = policy().costs
+    for _ in range(100):
+        costs.held(CHEAPEST, 16, 1.5 * CHEAPEST.seconds(16))
+    assert costs.seconds(CHEAPEST, 16) == pytest.approx(1.5 * CHEAPEST.seconds(16), rel=1e-3)
+    known = costs.serving
+    assert known > 1e-4
+    for _ in range(100):
+        costs.computed(DEEPEST, 1, DEEPEST.seconds(1))
+    assert costs.serving == known
+    assert costs.slow_down == pytest.approx(1, abs=0.01)
+    costs.replan(known / 2)
+    assert costs.serving == MOST_SERVING * known / 2
+
+
+BUSY = replace(SHOP, serving=3.5e-4)  # as much beside it as two thirds of the cheapest's own time
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_near_the_limit_of_a_server_whose_calls_cost_time_nobody_is_late_for_want_of_knowing(seed: int) -> None:
+    arrivals = traces.poisson(0.9 * BUSY.capacity(CHEAPEST), 6, seed)
+    busy, blind = ByPolicy(policy()), ByPolicy(policy())
+    blind.ended = lambda *_: None  # type: ignore[method-assign]
+    found, without = (Simulation(BUSY, chooser, CHEAPEST, 0.05, seed).run(arrivals) for chooser in (busy, blind))
+    assert found.attainment > 0.999
+    assert found.accuracy > Simulation(BUSY, Fixed(CHEAPEST), CHEAPEST, 0.05, seed).run(arrivals).accuracy
+    assert without.attainment < found.attainment
+    assert busy.level_changes < 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_burst_on_such_a_server_is_answered_in_time_and_the_deepest_is_back(seed: int) -> None:
+    calm = 0.18 * BUSY.capacity(CHEAPEST)
+    answers, result = traced(traces.square_burst(calm, 5, 3, 3, 3, seed), BUSY)
+    assert result.attainment > 0.998
+    assert all(member is DEEPEST for now, member in answers if now > 7)
 
 
 def test_the_rate_follows_within_three_windows_and_fades() -> None:
