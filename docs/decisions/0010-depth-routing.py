@@ -54,7 +54,7 @@ def microseconds(demand: Demand, slack: float, learns: bool, arrives: int) -> fl
             asked.arrived(now, 1)
         choice = asked.choose(now, Leaving(ROWS, lane, slack, 48, [(48, slack + 0.03)], 2))
         if learns:
-            asked.observe(choice, ROWS, 0.0045, alone=False)
+            asked.observe(choice, ROWS, 0.0045, alone=False, held=0.0065)
 
     return 1e6 * min(timeit.repeat(batch, number=BATCHES, repeat=RUNS)) / BATCHES
 

@@ -34,8 +34,8 @@ class Batch:
     """Pieces of tickets that are computed together, and how many rows these are.
 
     `alone`: nothing else was here when it was given to an engine. `pressed`: others waited when it left, or it did itself behind another
-    one; `held`: seconds from when it was the first at its engine to its end there. `returned`: an engine went before it began this batch. `choice` of a
-    group's network, once it leaves, and what this and those before have cost, its own included (`chosen`, seconds).
+    one; `held`: seconds from when it was the first at its engine to its end there. `returned`: an engine went before it began this
+    batch. `choice` of a group's network, once it leaves, and what this and those before have cost, its own included (`chosen`, seconds).
     """
 
     pieces: list[Piece]

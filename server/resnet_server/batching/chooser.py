@@ -79,7 +79,7 @@ class Chooser(Protocol):
     def times(self, choice: Choice, rows: int) -> float:
         """What a batch costs, as a multiple of what it costs on the cheapest network."""
 
-    def extra(self, choice: Choice, rows: int) -> float:
+    def surplus(self, choice: Choice, rows: int) -> float:
         """Seconds that a batch takes beyond those of the cheapest network."""
 
     def longest(self, rows: int) -> float:

@@ -39,7 +39,7 @@ class GroupDispatcher(Dispatcher):
     def _start(self, instance: Instance, batch: Batch, now: float) -> None:
         if batch.choice is None:  # else an engine went before it began this batch: parts of a request may be answered already
             batch.choice = self._choose(instance, batch, now)
-            own = self._chooser.extra(batch.choice, batch.rows)
+            own = self._chooser.surplus(batch.choice, batch.rows)
             batch.chosen = self._tickets.chosen + own
             self._tickets.chosen += own / max(1, self._pool.engines)
             last = batch.pieces[-1].ticket

@@ -106,8 +106,8 @@ class DepthChooser:
         """See `Chooser.times`."""
         return self.members[choice.network].seconds(rows) / self.members[0].seconds(rows)
 
-    def extra(self, choice: Choice, rows: int) -> float:
-        """See `Chooser.extra`."""
+    def surplus(self, choice: Choice, rows: int) -> float:
+        """See `Chooser.surplus`."""
         return self.seconds(choice, rows) - self._policy.seconds(self.members[0], rows)
 
     def longest(self, rows: int) -> float:

@@ -1,9 +1,9 @@
 """What nobody can do better: an upper bound for a trace, by dynamic programming with all arrivals known beforehand.
 
 All that holds a real server back is left out: engines are one that is as fast as all together, batches cost nothing but their rows,
-each row costs what it costs in a full batch and to serve, rounded down to a grid, and every deadline of the future is known. Calls are answered in the
-order of their deadlines or not at all; for equal times to the deadline, that is no restriction. The sum of the accuracies of what is
-answered in time is maximised, so that a call is left out only where it would cost more than it gives.
+each row costs what it costs in a full batch and to serve, rounded down to a grid, and every deadline of the future is known. Calls are
+answered in the order of their deadlines or not at all; for equal times to the deadline, that is no restriction. The sum of the
+accuracies of what is answered in time is maximised, so that a call is left out only where it would cost more than it gives.
 """
 
 from collections.abc import Sequence

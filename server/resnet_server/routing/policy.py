@@ -1,8 +1,9 @@
 """Which network answers the next batch: the most accurate one that is in time for this batch, for those behind it, and for those to come.
 
-Decided when a batch leaves, as SuperServe does (Khare et al., NSDI 2025), by costs that are learned from the batches (costs.py). The rate of arrivals gives a level, which changes rarely; what waits says for each batch how far from
-it the network may be: deeper while the queue is short, shallower as it grows. So a load between two networks is answered by both, and
-all the time that there is gets used. docs/decisions/0010-depth-routing.md has the alternatives and what they reached.
+Decided when a batch leaves, as SuperServe does (Khare et al., NSDI 2025), by costs that are learned from the batches (costs.py).
+The rate of arrivals gives a level, which changes rarely; what waits says for each batch how far from it the network may be: deeper
+while the queue is short, shallower as it grows. So a load between two networks is answered by both, and all the time that there is
+gets used. docs/decisions/0010-depth-routing.md has the alternatives and what they reached.
 """
 
 from collections.abc import Sequence

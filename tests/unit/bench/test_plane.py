@@ -106,7 +106,7 @@ def test_what_no_cost_of_serving_explains_is_a_slower_machine() -> None:
     served = [replace(member, served=rate) for member, rate in zip(MEMBERS, (1200.0, 300.0), strict=True)]  # the shallow one gains
     assert fitted(served, shop)[1] == 0
     assert 0.7 < fitted(served, shop)[0] < 1.2
-    assert fitted(served[:1], shop) == (pytest.approx(2 / 1200 / (2e-3 + 1e-4 / 8)), 0.0)
+    assert fitted(served[:1], shop) == pytest.approx((2 / 1200 / (2e-3 + 1e-4 / 8), 0.0))
 
 
 def begun(command: str) -> Begun:
