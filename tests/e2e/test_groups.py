@@ -249,6 +249,7 @@ def test_metrics_say_which_member_answered_and_why(group_server: RunningServer) 
         >= before['resnet_group_switches_total{model="auto",version="1"}'] + 2
     )
     assert 0.2 < after['resnet_group_slow_down{model="auto",version="1"}'] < 5
+    assert 0 <= after['resnet_group_serving_seconds{model="auto",version="1"}'] < 1
 
 
 def test_the_benchmark_asks_each_member_and_sends_traces(group_server: RunningServer, members: dict[str, classifier_pb2.Member]) -> None:

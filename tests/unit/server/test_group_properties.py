@@ -88,6 +88,21 @@ def simulated(arrivals: traces.Times) -> float:
     return Simulation(Workshop(ENGINES, BATCH, 0.05), ByPolicy(policy), members[0]).run(arrivals).accuracy
 
 
+def test_only_where_others_wait_is_the_cost_of_serving_learned() -> None:
+    def play() -> None:
+        calm, crowded = grouped((Stall(0.0, 10.0, 1.5),)), grouped((Stall(0.0, 10.0, 1.5),))
+        for index in range(20):
+            calm.clock.call_at(0.1 * index, partial(calm.ask, 1, 0.09))
+        calm.clock.run_until(4.0)
+        send(crowded, traces.poisson(0.6 * CAPACITY, 1.0, 1), 0.05)
+        crowded.clock.run_until(4.0)
+        found = [world.chooser for world in (calm, crowded)]
+        assert all(isinstance(chooser, DepthChooser) and chooser.slow_down > 1.05 for chooser in found)
+        assert [isinstance(chooser, DepthChooser) and chooser.serving > 0.05 * PER_ROW for chooser in found] == [False, True]
+
+    simulate(play)
+
+
 DEMANDS = (ANY, Demand(0.925), Demand(max_depth=32), Demand(0.92, 44))
 
 
