@@ -110,8 +110,8 @@ def begin(task: PlaneTask, group: GroupAt, labelled: Labelled | None, bar: Bar) 
     if labelled is not None:
         bar.step(f"asking each member for {len(labelled.images)} labelled images")
         right = right_answers(group, labelled)
-    bar.step("measuring what each member can answer")
-    members = capacities(group, labelled)
+        bar.step("measuring what each member can answer")
+        members = capacities(group, labelled)
     images = 0 if labelled is None else len(labelled.images)
     return Begun(group.name, arguments(), members, group.engines, group.batch, images, packed(right))
 
