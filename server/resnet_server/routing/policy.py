@@ -122,7 +122,7 @@ class DepthPolicy:
         reason = Reason.DEEPEST if high == self._top else Reason.LIMIT
         level, rooms = high, self._rooms[standing]
         while level > 0:
-            obstacle = self._obstacle(level, waiting, NEVER if level <= standing and not waiting.behind else rooms[level])
+            obstacle = self._obstacle(level, waiting, NEVER if level <= standing and not waiting.behind and waiting.rows <= waiting.engines else rooms[level])
             if obstacle is None:
                 break
             reason = Reason.LOAD if level > standing and obstacle is Reason.BACKLOG else obstacle
