@@ -43,7 +43,7 @@ class Lane:
 class Leaving(NamedTuple):
     """A batch as it leaves: `slack` seconds until its most urgent deadline, less what runs before it on its engine.
 
-    `waiting` rows stay behind. `behind`: those of them that wait for a deadline, and until the last of these in seconds, likewise;
+    The rows are of `calls` requests; `waiting` rows stay behind. `behind`: those of them that wait for a deadline, and until the last of these in seconds, likewise;
     cumulative, in the order of deadlines. `engines` that are up, of which a front end that shares them counts its part.
     """
 
@@ -53,6 +53,7 @@ class Leaving(NamedTuple):
     waiting: int
     behind: Sequence[tuple[int, float]]
     engines: float
+    calls: int = 1
 
 
 class Chooser(Protocol):

@@ -56,7 +56,7 @@ class GroupDispatcher(Dispatcher):
         slack = min([piece.ticket.objective for piece in batch.pieces]) - begins
         behind = [(rows, last - begins) for rows, last in self._tickets.behind]
         engines = max(1, self._pool.engines) / self._limits.sharers
-        return self._chooser.choose(now, Leaving(batch.rows, lane, slack, self._tickets.rows, behind, engines))
+        return self._chooser.choose(now, Leaving(batch.rows, lane, slack, self._tickets.rows, behind, engines, len(batch.pieces)))
 
     def _chosen(self, ticket: Ticket, batch: Batch) -> float:
         """The door promises what the cheapest network would keep: that a dearer one was chosen, since there was time, is no fault of it."""

@@ -94,7 +94,7 @@ class DepthChooser:
         """See `Chooser.choose`."""
         behind, last = self._binding(leaving)
         demand = leaving.lane.demand
-        waiting = Waiting(leaving.rows, behind, leaving.slack, last, leaving.engines, demand.min_accuracy, demand.max_depth)
+        waiting = Waiting(leaving.rows, behind, leaving.slack, last, leaving.engines, demand.min_accuracy, demand.max_depth, leaving.calls)
         decision = self._policy.choose(now, waiting)
         return self._choices[decision.level][decision.reason]
 

@@ -42,7 +42,7 @@ class Waiting:
     """What a decision is made from, all of it as of one moment.
 
     `slack`: seconds until the most urgent deadline of the batch; `last_slack`: of the last of those behind it; infinite
-    without a deadline. `rows` of the batch, `behind` rows that wait behind it, `engines` that are up.
+    without a deadline. `rows` of the batch, of so many `calls`; `behind` rows that wait behind it; `engines` that are up.
     """
 
     rows: int
@@ -52,6 +52,7 @@ class Waiting:
     engines: float = 1
     min_accuracy: float = 0.0
     max_depth: int = 0
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class DepthPolicy:
         reason = Reason.DEEPEST if high == self._top else Reason.LIMIT
         level, rooms = high, self._rooms[standing]
         while level > 0:
-            obstacle = self._obstacle(level, waiting, NEVER if level <= standing and not waiting.behind and waiting.rows <= waiting.engines else rooms[level])
+            obstacle = self._obstacle(level, waiting, NEVER if level <= standing and not waiting.behind and waiting.calls <= waiting.engines else rooms[level])
             if obstacle is None:
                 break
             reason = Reason.LOAD if level > standing and obstacle is Reason.BACKLOG else obstacle

@@ -174,7 +174,7 @@ class Simulation:
         left = work.deadline - now - work.way_back
         while self._running and self._running[0][0] <= now:
             self._chooser.ended(*heapq.heappop(self._running)[2:])
-        member = self._chooser.choose(now, Waiting(rows, queued - rows, waiting[0] + left, waiting[-1] + left, work.engines))
+        member = self._chooser.choose(now, Waiting(rows, queued - rows, waiting[0] + left, waiting[-1] + left, work.engines, calls=rows))
         computing = member.seconds(rows) * (float(np.exp(self._random.normal(0.0, self._noise))) if self._noise else 1.0)
         seconds = computing + work.serving * rows
         heapq.heapreplace(free, now + seconds)

@@ -68,6 +68,13 @@ def test_a_short_deadline_is_answered_by_a_shallower_one() -> None:
     assert (decision.member.name, decision.reason) == ("resnet44", Reason.SLACK)
 
 
+def test_many_calls_at_once_leave_room_for_those_of_a_burst_and_one_of_many_rows_does_not() -> None:
+    assert policy().choose(0.0, Waiting(16, slack=0.05, last_slack=0.05, calls=1)).member is DEEPEST
+    assert policy().choose(0.0, Waiting(16, slack=0.05, last_slack=0.05, calls=2, engines=2)).member is DEEPEST
+    decision = policy().choose(0.0, Waiting(16, slack=0.05, last_slack=0.05, calls=16))
+    assert (decision.member.name, decision.reason) == ("resnet44", Reason.BACKLOG)
+
+
 def test_those_behind_make_it_shallower() -> None:
     for behind, expected in ((0, "resnet56"), (2, "resnet44"), (8, "resnet32"), (40, "resnet20")):
         decision = policy().choose(0.0, Waiting(16, behind, slack=0.05, last_slack=0.05, engines=1))
@@ -114,7 +121,8 @@ def states(draw: st.DrawFn, close: bool = False) -> Waiting:
     slack = draw(st.floats(0, 0.03) if close else st.floats(0, 0.05) | st.floats(0, 0.2) | st.just(1.0))
     behind = draw(st.sampled_from([0, 0, 1, 4]) if close else st.just(0) | st.integers(0, 200))
     later = draw(st.floats(0, 0.03) if close else st.floats(0, 0.2))
-    return Waiting(draw(st.integers(1, 16)), behind, slack, slack + later, draw(st.integers(1, 8)))
+    rows = draw(st.integers(1, 16))
+    return Waiting(rows, behind, slack, slack + later, draw(st.integers(1, 8)), calls=draw(st.integers(1, rows)))
 
 
 @st.composite
