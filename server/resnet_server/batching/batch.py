@@ -85,8 +85,9 @@ class Limits:
     """Rows of one request, of one batch, and of the queue; `max_delay` in seconds, None for the measured rule.
 
     Below `grain` rows a batch is not worth an engine more while another one computes: handing it over would cost the front end,
-    which shares the cores, more than it saves. Where few rows are here, an even share of them is, from `least_grain` on (None: from a grain). `sharers` are the front ends that give batches to the same engines. `slowest`: how many
-    times its prediction a batch may take before it counts as slow at all.
+    which shares the cores, more than it saves. Where few rows are here, an even share of them is, from `least_grain` on (None: from a
+    grain). `sharers` are the front ends that give batches to the same engines. `slowest`: how many times its
+    prediction a batch may take before it counts as slow at all.
     """
 
     max_request: int

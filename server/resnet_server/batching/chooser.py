@@ -43,8 +43,9 @@ class Lane:
 class Leaving(NamedTuple):
     """A batch as it leaves: `slack` seconds until its most urgent deadline, less what runs before it on its engine.
 
-    The rows are of `calls` requests; `waiting` rows stay behind. `behind`: those of them that wait for a deadline, and until the last of these in seconds, likewise;
-    cumulative, in the order of deadlines. `engines` that are up, of which a front end that shares them counts its part.
+    The rows are of `calls` requests; `waiting` rows stay behind. `behind`: those of them that wait for a deadline, and until
+    the last of these in seconds, likewise; cumulative, in the order of deadlines. `engines` that are up, of which a
+    front end that shares them counts its part.
     """
 
     rows: int

@@ -89,7 +89,7 @@ class EnginePool:
         return None if best is None or len(best.runs) >= best.engine.depth else best
 
     def worth(self, instance: Instance, rows_here: int) -> int:
-        """Rows from which a batch is worth giving: to an idle engine a grain or an even share, to lie ready at one that computes a share."""
+        """Rows from which a batch is worth giving: to an idle engine a grain, or an even share if that is less; to another one a share."""
         if instance.runs:
             return self._between(rows_here // self._places())
         return min(self._grain, max(self._least_grain, -(-rows_here // self._places())))

@@ -38,8 +38,8 @@ def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, met
 def limits_of(info: ModelInfo, settings: Settings) -> Limits:
     """Of the batcher."""
     settings = info.own.applied(settings)
-    plan = info.plan
-    grain, least = (plan.grain, plan.least_grain) if info.provider == CPU_PROVIDER else (1, 1)  # elsewhere front end and engines share no cores
+    plan, shares_cores = info.plan, info.provider == CPU_PROVIDER  # front end and engines
+    grain, least = (plan.grain, plan.least_grain) if shares_cores else (1, 1)
     rows = (settings.max_batch, plan.batch, settings.max_queue_rows)
     return Limits(*rows, settings.max_delay, grain, settings.frontends or 1, SHADOW_TIMES if info.in_shadow else 1.0, least)
 

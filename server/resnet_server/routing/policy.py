@@ -122,8 +122,9 @@ class DepthPolicy:
         standing = self._standing(now, waiting.engines)
         reason = Reason.DEEPEST if high == self._top else Reason.LIMIT
         level, rooms = high, self._rooms[standing]
+        calm = not waiting.behind and waiting.calls <= waiting.engines  # many calls at once: a burst, of which more may come
         while level > 0:
-            obstacle = self._obstacle(level, waiting, NEVER if level <= standing and not waiting.behind and waiting.calls <= waiting.engines else rooms[level])
+            obstacle = self._obstacle(level, waiting, NEVER if calm and level <= standing else rooms[level])
             if obstacle is None:
                 break
             reason = Reason.LOAD if level > standing and obstacle is Reason.BACKLOG else obstacle

@@ -212,8 +212,7 @@ async def test_of_few_rows_an_even_share_is_worth_the_other_engine(running: int,
     left, right = HeldEngine(), HeldEngine()
     async with batching([left, right], grain=6, least_grain=2, max_batch=20) as batcher:
         tasks = [await ask(batcher, *[0] * running)]
-        for value in range(enough - 1):
-            tasks.append(await ask(batcher, value))
+        tasks += [await ask(batcher, value) for value in range(enough - 1)]
         assert right.batches == []
         tasks.append(await ask(batcher, enough - 1))
         assert right.batches == [list(range(enough))]
