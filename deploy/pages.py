@@ -385,6 +385,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "one-call-calm": partial(quoted, "one-call-calm.txt"),
     "grain-rows": partial(quoted, "grain.txt"),
     "least-grain": partial(quoted, "least-grain.txt"),
+    "burst-room": partial(quoted, "../2026-11-29-auto-served/burst-room.txt"),
     "jpeg": partial(quoted, "jpeg.txt"),
     "one-call": partial(quoted, "one-call.txt"),
     "shapes": shapes,
