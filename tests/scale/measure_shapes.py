@@ -118,7 +118,7 @@ def without_ray(repository: Path, folder: Path) -> Iterator[dict[str, Any]]:
 def with_ray(repository: Path) -> Iterator[dict[str, Any]]:
     given = {"repository": str(repository), "replicas": str(SERVERS), "options": PRECISION}
     ports = free_port(), free_port()
-    with ray_cluster(*ports, worker_niceness=0) as cluster:  # at Ray's 15, the callers beside them would take the cores
+    with ray_cluster(*ports) as cluster:
         for _ in range(SERVERS):
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
         with deployed(placed.application(given), "placed"):

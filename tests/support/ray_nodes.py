@@ -20,9 +20,9 @@ QUICK = {
 
 
 @contextmanager
-def ray_cluster(grpc_port: int, http_port: int, **config: int) -> Iterator[Cluster]:
-    """A head with Serve and its proxies; taken down at the end. `config`: more of Ray's own configuration."""
-    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False, "_system_config": {**QUICK, **config}}
+def ray_cluster(grpc_port: int, http_port: int) -> Iterator[Cluster]:
+    """A head with Serve and its proxies; taken down at the end."""
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False, "_system_config": QUICK}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         ray.init(address=cluster.address, log_to_driver=False, namespace="resnet-serving")

@@ -1,16 +1,12 @@
 """A server of ours as the child of a Ray worker."""
 
-import contextlib
 import ctypes
-import logging
-import os
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import grpc
@@ -20,21 +16,16 @@ ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=(\S+):(\d+) metrics
 SERVING = b"\x08\x01"
 PR_SET_PDEATHSIG = 1
 
-log = logging.getLogger(__name__)
-
 
 class ServerProcess:
     """Starts a server and returns once it listens; raises RuntimeError with its last words if it ends before.
 
-    The kernel ends it (SIGTERM, and so a drain) with the worker that started it, however that ends. Where the system lets us, it has the
-    priority of the raylet that started the worker: workers run at nice 15, and get what everything else on the node leaves.
+    The kernel ends it (SIGTERM, and so a drain) with the worker that started it, however that ends.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
         command = [sys.executable, "-m", "resnet_server", "serve", *arguments]
-        niceness = _niceness(os.getppid())
-        become = partial(_as_a_server, niceness)
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=become)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
         line = self._process.stdout.readline().strip() if self._process.stdout else ""
         match = ANNOUNCEMENT.fullmatch(line)
         if match is None:
@@ -44,8 +35,6 @@ class ServerProcess:
             )
         self.address = f"{match[1]}:{match[2]}"
         self._metrics = f"http://{match[3]}:{match[4]}/metrics"
-        if (is_at := _niceness(self._process.pid)) > niceness:
-            log.warning("resnet-server runs at nice %d, as Ray's workers do: set RAY_worker_niceness=0 for `ray start`", is_at)
 
     def check(self, seconds: float = 3.0) -> None:
         """Raise RuntimeError unless it answers SERVING."""
@@ -96,12 +85,6 @@ def load_of(page: str) -> Load:
     return Load(seconds("resnet_queue_rows"), seconds("resnet_images_total"))
 
 
-def _niceness(pid: int) -> int:
-    return os.getpriority(os.PRIO_PROCESS, pid)
-
-
-def _as_a_server(niceness: int) -> None:
-    with contextlib.suppress(PermissionError):  # without CAP_SYS_NICE
-        os.setpriority(os.PRIO_PROCESS, 0, min(niceness, _niceness(0)))
+def _end_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
