@@ -135,4 +135,7 @@ def logits_of(answer: bytes) -> NDArray[np.float32]:
         raise BenchError("the answer has no single FP32 output to compare with the reference")
     output, raw = response.outputs[0], response.raw_output_contents
     values = np.frombuffer(raw[0], np.float32) if raw else np.array(output.contents.fp32_contents, np.float32)
-    return values.reshape(tuple(output.shape))
+    try:
+        return values.reshape(tuple(output.shape))
+    except ValueError:
+        raise BenchError(f"the answer has {values.size} values; expected those of its shape, {list(output.shape)}") from None
