@@ -5,28 +5,22 @@ A page holds `<!-- from NAME -->`, what was generated, and `<!-- end -->`. GENER
 
 import json
 import re
-import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resnet_bench.peers.lineup import OURS
-from resnet_bench.peers.standings import Standing, standings
-from resnet_bench.plane.record import Plane, load_plane, mean
-from resnet_bench.report.tables import with_interval
-from resnet_bench.results import read_report
 from resnet_networks import REPOSITORY
 from resnet_proto.certificate import POLICIES, POLICY_OF_PRECISION
 from resnet_proto.manifest import read_manifest
 
-from deploy import certificate_tables
+from deploy import certificate_tables, plane_tables, shape_tables, triton_tables
 from deploy.markdown import markdown
+from deploy.triton_tables import AGAINST
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "2026-11-25-two-cores"
-AGAINST = ROOT / "docs" / "results" / "2026-11-29-against-triton"
 IMAGES = ROOT / "docs" / "images"
 BLOCK = re.compile(r"(<!-- from ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SERVERS = {
@@ -237,139 +231,12 @@ def start() -> str:
     return markdown((f"what trying costs, {found['created_at'][:10]}", "size", "time on two cores"), rows)
 
 
-PLANE, PLANE_SERVED = (ROOT / "docs" / "results" / name / "results.json" for name in ("2026-11-29-auto", "2026-11-29-auto-served"))
-
-
-def in_percent(plane: Plane, load: str, method: str, real: bool = False) -> str:
-    """In time / right."""
-    in_time, right = mean(plane.of(load, method, real))
-    return f"{100 * in_time:.1f} / {100 * right:.2f}"
-
-
-def depth_plane() -> str:
-    """In time and right, by load: the group, the fixed network that does best, and the bound, with differences."""
-    plane, rows = load_plane(PLANE), []
-    for name in plane.loads:
-        best = plane.best_static(name)
-        auto, fixed, second, bound = (in_percent(plane, name, method) for method in ("auto", best, "every second", "oracle"))
-        gains = (plane.gain(name, best).points, plane.gain(name, "oracle").reversed.points)
-        rows.append([name, auto, f"{fixed} ({best.split()[0]})", gains[0], second, bound, gains[1]])
-    return markdown(("load", "auto", "best fixed network", "auto over it", "chosen every second", "bound", "bound over auto"), rows)
-
-
-def depth_plane_served() -> str:
-    """The same calls to a server and through the simulator."""
-    plane, rows = load_plane(PLANE_SERVED), []
-    for name in plane.loads:
-        best = plane.best_static(name, real=True)
-        auto, fixed = (in_percent(plane, name, method, real=True) for method in ("auto", best))
-        gain = plane.gain(name, best, real=True).points
-        rows.append([name, auto, in_percent(plane, name, "auto"), f"{fixed} ({best.split()[0]})", in_percent(plane, name, best), gain])
-    columns = ("load", "auto, served", "auto, simulated", "best fixed network, served", "that, simulated", "auto over it, served")
-    return markdown(columns, rows)
-
-
-def untrained() -> str:
-    """What networks with random weights take."""
-    rows = [
-        (f"{one.name}, random weights", one.precision, f"{1e3 * one.median:.0f} ms", f"{1e3 * one.p99:.0f} ms", f"{one.calls}")
-        for one in load_plane(PLANE_SERVED).untrained
-    ]
-    return markdown(("network", "precision", "single image, median", "p99", "calls"), rows)
-
-
-def against_triton() -> Iterable[Standing]:
-    """Triton in its best configuration under each load that has runs of both; of a load that was measured again the later result."""
-    found = {}
-    for report in sorted(map(read_report, AGAINST.glob("*/results.json")), key=lambda report: report.created_at):
-        for standing in standings(report):
-            if standing.name != OURS and standing.ratio is not None:
-                found[standing.facts.name, standing.facts.precision, standing.load] = standing
-    return found.values()
-
-
-def triton_table() -> str:
-    """Ours over Triton's Python backend, load by load, with the configuration of its that did best."""
-    rows = []
-    for standing in sorted(against_triton(), key=lambda one: (one.facts.name, one.facts.precision, one.load[1], one.load[0])):
-        (in_flight, images), ratio = standing.load, standing.ratio
-        setup = standing.cell.first.setup.partition(", ")[2].removesuffix(", no queue delay")
-        late = standing.equal[0][1] if standing.equal else None
-        work = f"{standing.facts.name} {standing.facts.precision}, {in_flight} in flight" + (
-            f", {images} rows a call" if images > 1 else ""
-        )
-        rows.append([work, setup, with_interval(ratio, 2), "" if late is None else with_interval(late, 2)])
-    return markdown(("work", "Triton's best", "ours / Triton's", "p99 at an equal rate, ours / Triton's"), rows)
-
-
-def triton_sentence() -> str:
-    """The span of the ratios of single images, what they are against, and where runs without disturbance are missing."""
-    singles = [(f"{one.facts.name} {one.facts.precision}, {one.load[0]}", one.ratio) for one in against_triton() if one.load[1] == 1]
-    medians = {name: ratio.median for name, ratio in singles if ratio is not None}
-    tried = dict.fromkeys(
-        f"{run.model} {run.precision}, {run.concurrency}"
-        for folder in sorted(AGAINST.glob("*/results.json"))
-        for run in read_report(folder).samples
-        if run.kind == "closed" and run.rows == 1
-    )
-    text = (
-        f"{min(medians.values()):.2f} to {max(medians.values()):.2f} times Triton's Python backend in its best of three configurations "
-        f"(single images, the same file and precision, {len(medians)} of {len(tried)} loads)"
-    )
-    below = [name for name, median in medians.items() if median < 1]
-    open_yet = [name for name in tried if name not in medians]
-    text += f". Below 1: {'; '.join(below)} in flight" if below else ""
-    return text + (f". Not settled, for lack of undisturbed runs: {'; '.join(open_yet)} in flight.\n" if open_yet else ".\n")
-
-
 def quoted(name: str) -> str:
     """A table as a script of a decision printed it."""
     return f"```text\n{(AGAINST / name).read_text(encoding='utf-8').rstrip()}\n```\n"
 
 
-SHAPES = ROOT / "docs" / "results" / "2026-11-29-shapes" / "results.json"
-
-
-def ranged(values: Iterable[float], digits: int) -> str:
-    """The median with the least and the most: a few rounds, of which one may lie far off."""
-    found = list(values)
-    return f"{statistics.median(found):,.{digits}f} ({min(found):,.{digits}f} to {max(found):,.{digits}f})"
-
-
-def shapes() -> str:
-    """Images a second of two servers called by themselves, and the share of it that each way to them leaves, round by round."""
-    rounds: dict[tuple[str, int, int], dict[str, dict[int, float]]] = {}
-    for one in json.loads(SHAPES.read_text(encoding="utf-8"))["measured"]:
-        work = rounds.setdefault((one["network"], one["size"], one["rows"]), {})
-        work.setdefault(one["shape"], {})[one["round"]] = one["images_per_second"]
-    rows = []
-    for (network, size, images), found in rounds.items():
-        alone = found["alone"]
-        shares = [ranged((rate / alone[number] for number, rate in found[shape].items()), 2) for shape in ("placed", "envoy", "proxied")]
-        rows.append([f"{network}, {size}x{size}", str(images), ranged(alone.values(), 0), *shares])
-    return markdown(("network, input", "rows a call", "alone, img/s", "placed by Ray", "through Envoy", "through Serve's proxy"), rows)
-
-
-def removals() -> str:
-    """How long a node of two was missed, and what callers saw."""
-    found: dict[str, list[Any]] = {}
-    for one in json.loads(SHAPES.read_text(encoding="utf-8"))["removals"]:
-        found.setdefault(one["shape"], []).append(one)
-    rows = [
-        [
-            {"placed": "placed by Ray", "proxied": "through Serve's proxy"}[shape],
-            ", ".join(f"{one['seconds']:.1f}" for one in ones),
-            f"{sum(one['answered'] for one in ones):,}",
-        ]
-        for shape, ones in found.items()
-    ]
-    return markdown(("", "seconds until two served again", "calls answered by then"), rows)
-
-
 GENERATED: dict[str, Callable[[], str]] = {
-    "depth-plane": depth_plane,
-    "depth-plane-served": depth_plane_served,
-    "untrained": untrained,
     "depths": depths,
     "depths-short": depths_short,
     "peers": peers,
@@ -378,8 +245,6 @@ GENERATED: dict[str, Callable[[], str]] = {
     "policies": policies,
     "targets": targets,
     "start": start,
-    "triton-table": triton_table,
-    "triton-sentence": triton_sentence,
     "forms": partial(quoted, "forms.txt"),
     "empty-call": partial(quoted, "empty-call.txt"),
     "one-call-calm": partial(quoted, "one-call-calm.txt"),
@@ -388,9 +253,10 @@ GENERATED: dict[str, Callable[[], str]] = {
     "burst-room": partial(quoted, "../2026-11-29-auto-served/burst-room.txt"),
     "jpeg": partial(quoted, "jpeg.txt"),
     "one-call": partial(quoted, "one-call.txt"),
-    "shapes": shapes,
-    "removals": removals,
     **certificate_tables.TABLES,
+    **plane_tables.TABLES,
+    **shape_tables.TABLES,
+    **triton_tables.TABLES,
 }
 
 

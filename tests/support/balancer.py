@@ -80,7 +80,7 @@ def running_envoy(folder: Path, urls: Sequence[str]) -> Iterator[Balancer]:
         config,
         "--admin-address-path",
         admin,
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",  # which would leave memory behind
         "--concurrency",
         "1",
     ]
