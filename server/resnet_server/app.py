@@ -35,7 +35,8 @@ from resnet_server.models.group_file import with_groups
 from resnet_server.models.group_loader import GroupLoader, GroupSource, alone, check_groups, names_to_scan, sources
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.loader import Loader, resident_bytes
-from resnet_server.models.model_control import ModelControl, load_all, load_groups
+from resnet_server.models.loads import load_all, load_groups
+from resnet_server.models.model_control import ModelControl
 from resnet_server.models.model_settings import wanted_of
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.remote import open_repository

@@ -2,12 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
-
-from resnet_proto.manifest_pb2 import Manifest
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from resnet_server.errors import (
     InvalidRequestError,
@@ -15,16 +11,17 @@ from resnet_server.errors import (
     ModelRefusedError,
     QueueFullError,
     ServingError,
-    StartError,
     shown,
 )
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.group import VERSION
 from resnet_server.models.group_loader import GroupLoader, GroupSource, highest, names_to_scan, wanted
+from resnet_server.models.in_service import InService, Part
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.loader import Loader
+from resnet_server.models.loads import load_one, placed, reasoned
 from resnet_server.models.model_settings import wanted_of
-from resnet_server.models.plan_keeper import Kept, PlanKeeper
+from resnet_server.models.plan_keeper import PlanKeeper
 from resnet_server.models.registry import Refused, Registry
 from resnet_server.models.repository import Published, Repository, Trust, digests, model_folders, read_model
 from resnet_server.models.stage import ProcessStage, Stage
@@ -39,81 +36,6 @@ RETRY_SECONDS = 5.0
 Digests = dict[str, dict[str, str]]
 """Of the repository's versions, by model and version."""
 Work = Coroutine[Any, Any, None]
-T = TypeVar("T")
-Refuse = Callable[[Published, str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A version in one precision, in service; `kept` is how its plan is looked after, if it is."""
-
-    loaded: Loaded
-    kept: Kept | None
-
-
-@dataclass(frozen=True, eq=False)
-class InService:
-    """A version in all its precisions."""
-
-    published: Published
-    parts: tuple[Part, ...]
-
-    @property
-    def loaded(self) -> list[Loaded]:
-        """What callers find."""
-        return [part.loaded for part in self.parts]
-
-
-async def load_all(found: Sequence[Published], loader: Loader, refuse: Refuse) -> AsyncIterator[tuple[Published, list[Loaded]]]:
-    """Load before anybody is served; whatever one version comes up with, the others serve. Raises StartError."""
-    for published in found:
-        try:
-            loaded = await load_one(published, loader)
-        except ModelRefusedError as error:
-            refuse(published, str(error))
-        else:
-            yield published, loaded
-
-
-async def load_one(published: Published, loader: Loader, like: Sequence[Loaded] | None = None) -> list[Loaded]:
-    """Load a version; raises StartError, and ModelRefusedError with the reason whatever keeps it from serving."""
-    if published.refusal:
-        raise ModelRefusedError(published.refusal)
-    return await reasoned(*published.key, loader.load(published, like))
-
-
-async def reasoned(name: str, version: str, loading: Coroutine[Any, Any, T]) -> T:
-    """What is loaded; raises StartError, and ModelRefusedError with the reason whatever keeps it from serving."""
-    try:
-        return await loading
-    except StartError:
-        raise
-    except ServingError as error:
-        raise ModelRefusedError(str(error)) from None
-    except Exception as error:
-        log.exception("%s version %s cannot be loaded", name, version)
-        raise ModelRefusedError(f"{type(error).__name__}: {error}") from None
-
-
-async def load_groups(sources: Sequence[GroupSource], loader: GroupLoader, refuse: Refuse) -> AsyncIterator[tuple[Published, list[Loaded]]]:
-    """As `load_all`; what callers find of a group stands in place of a published version."""
-    for source in sources:
-        try:
-            loaded = await reasoned(source.name, VERSION, loader.load(source))
-        except ModelRefusedError as error:
-            refuse(place_of(source), str(error))
-        else:
-            yield placed(source, loaded), [loaded]
-
-
-def place_of(source: GroupSource) -> Published:
-    """What stands for a group where models have a published version."""
-    return Published(source.name, VERSION, Path(), Manifest(name=source.name, version=VERSION), digest=source.digest)
-
-
-def placed(source: GroupSource, loaded: Loaded) -> Published:
-    """The same, as it is served."""
-    return replace(place_of(source), manifest=loaded.info.manifest, labels=loaded.info.labels)
 
 
 class ModelControl:

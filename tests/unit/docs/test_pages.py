@@ -16,6 +16,7 @@ from resnet_proto.manifest import read_manifest
 
 import deploy.pages
 import deploy.site
+import deploy.triton_tables
 from deploy.site import COMMANDS
 
 RESULTS = ROOT / "docs" / "results"
@@ -115,7 +116,7 @@ def load(name: str) -> Any:
 
 def ours_over_triton() -> float:
     """The greatest median over the loads of single images that have runs."""
-    return max(one.ratio.median for one in deploy.pages.against_triton() if one.load[1] == 1 and one.ratio is not None)
+    return max(float(one.ratio.median) for one in deploy.triton_tables.against_triton() if one.load[1] == 1 and one.ratio is not None)
 
 
 def growth() -> float:
