@@ -9,6 +9,7 @@ from deploy.markdown import markdown
 
 ROOT = Path(__file__).parents[1]
 PLANE, PLANE_SERVED = (ROOT / "docs" / "results" / name / "results.json" for name in ("2026-11-29-auto", "2026-11-29-auto-served"))
+UNTRAINED = PLANE_SERVED.parent / "before" / "results.json"  # the later run did not ask untrained networks
 
 
 def in_percent(plane: Plane, load: str, method: str, real: bool = False) -> str:
@@ -44,7 +45,7 @@ def untrained() -> str:
     """What networks with random weights take."""
     rows = [
         (f"{one.name}, random weights", one.precision, f"{1e3 * one.median:.0f} ms", f"{1e3 * one.p99:.0f} ms", f"{one.calls}")
-        for one in load_plane(PLANE_SERVED).untrained
+        for one in load_plane(UNTRAINED).untrained
     ]
     return markdown(("network", "precision", "single image, median", "p99", "calls"), rows)
 
