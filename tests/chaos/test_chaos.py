@@ -18,6 +18,7 @@ from chaos import CALLERS, RECONNECT, TOLERANCE, Callers, Known, Recorder, Troub
 from processes import SHARED, descendants, left_behind, wait_for_end
 from resnet_client import messages
 from resnet_client.messages import Asked, infer_request
+from resnet_proto.open_inference_pb2 import ServerReadyRequest
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving import RunningServer, running_server
 
@@ -50,6 +51,13 @@ async def settled(server: RunningServer) -> float:
     return time.monotonic() - began
 
 
+async def listening(server: RunningServer) -> None:
+    """Return once somebody takes connections: the last two mishaps may have killed both front ends."""
+    async with grpc.aio.insecure_channel(server.url, RECONNECT) as channel:
+        ready = GRPCInferenceServiceStub(channel).ServerReady
+        assert (await ready(ServerReadyRequest(), wait_for_ready=True, timeout=SETTLING_SECONDS)).ready
+
+
 async def all_answered(server: RunningServer, expected: Known) -> None:
     """CALLERS calls at once, on new connections, without a second try."""
     async with grpc.aio.insecure_channel(server.url, RECONNECT) as channel:
@@ -73,6 +81,7 @@ async def test_whatever_dies_every_call_is_answered_rightly_or_refused(front_end
         callers.stop()
         await running
         await settled(server)
+        await listening(server)
         await all_answered(server, await known(server.url))
         everyone = descendants(server.process.pid)
         assert server.terminate() == 0

@@ -51,7 +51,12 @@ async def _check(engine: Engine, bucket: int, alone: bool, images: Images, expec
 async def compute(engine: Engine, rows: Images, alone: bool = False, network: int = 0) -> Logits:
     """UINT8 [n, h, w, 3] through an engine that nothing else uses yet; raise what it reports."""
     ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    engine.start([rows], len(rows), alone, ended.set_result, network)
+
+    def done(outcome: Outcome) -> None:
+        if not ended.done():  # a look at an engine that dies is given up before its channel says so
+            ended.set_result(outcome)
+
+    engine.start([rows], len(rows), alone, done, network)
     outcome = await ended
     if outcome.logits is None:
         raise outcome.error or EngineError("the engine answered nothing")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from batching import HeldEngine, settle
 from resnet_models.sample import load_sample
 from resnet_server.engines.api import CPU_PROVIDER, Device, Engine, EngineSpec
 from resnet_server.engines.process.engine import ProcessEngine
@@ -222,3 +223,14 @@ async def test_an_engine_that_had_served_is_back_sooner_than_one_that_never_did(
         child.back_off = 0.8
         await logged(caplog, "starting again in 0.8 s")
         spec.path.write_bytes(right)
+
+
+async def test_a_look_that_was_given_up_hears_nothing_more() -> None:
+    """The engine's end cancels it first, and is read from its channel after: that must reach the other batches there."""
+    engine = HeldEngine()
+    looking = asyncio.ensure_future(compute(engine, IMAGES))
+    await settle()
+    looking.cancel()
+    await settle()
+    await engine.release()
+    assert looking.cancelled()
