@@ -1,4 +1,4 @@
-"""Ends connections of this process as if their callers had gone: gRPC's core has no way to, short of its whole shutdown."""
+"""Ends listening and connections of this process as if their callers had gone: gRPC's core has no way to, short of its whole shutdown."""
 
 import contextlib
 import os
@@ -19,25 +19,37 @@ def place_of(address: str, port: int) -> Place:
 
 
 def hang_up(places: Collection[Place]) -> None:
-    """Neither read nor send anything more on connections to there; what the system has in hand it still sends.
+    """Listen there no more, and neither read nor send anything more on connections to there; what the system has in hand it still sends.
 
-    Again until no new one is found, since callers connect anew at once, but MOST_PASSES times in all.
+    Whose connection ends connects anew at once: it must find nobody, for gRPC would end its call CANCELLED. Connections are looked for
+    again until no new one is found, since some were made just before, but MOST_PASSES times in all.
     """
+    for number, _ in _sockets(places, listening=True):
+        _listen_no_more(number)
     known: set[int] = set()
     for _ in range(MOST_PASSES):
         before = len(known)
-        for one in _connections(places):
-            number = os.fstat(one.fileno()).st_ino
-            if number not in known:
-                known.add(number)
+        for _, one in _sockets(places, listening=False):
+            inode = os.fstat(one.fileno()).st_ino
+            if inode not in known:
+                known.add(inode)
                 with contextlib.suppress(OSError):  # it has ended by itself
                     one.shutdown(socket.SHUT_RDWR)
         if len(known) == before:
             break
 
 
-def _connections(places: Collection[Place]) -> Iterator[socket.socket]:
-    """Copies of this process's sockets that are connected to one of `places`, each closed when the next is asked for."""
+def _listen_no_more(number: int) -> None:
+    """Another socket takes the number, and the system closes the one that had it. gRPC, which knows nothing of it, closes that at its end.
+
+    Were it shut down instead, gRPC would log an error at every stop.
+    """
+    with socket.socket() as other, contextlib.suppress(OSError):
+        os.dup2(other.fileno(), number, inheritable=False)
+
+
+def _sockets(places: Collection[Place], listening: bool) -> Iterator[tuple[int, socket.socket]]:
+    """This process's sockets at one of `places`, those that listen or the others: number, and a copy, closed when the next is asked for."""
     for entry in tuple(Path("/dev/fd").iterdir()):
         try:
             copy = os.dup(int(entry.name))
@@ -47,8 +59,8 @@ def _connections(places: Collection[Place]) -> Iterator[socket.socket]:
             os.close(copy)
             continue
         with socket.socket(fileno=copy) as one:
-            if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and _place(one) in places:
-                yield one
+            if bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) is listening and _place(one) in places:
+                yield int(entry.name), one
 
 
 def _place(one: socket.socket) -> Place | None:
