@@ -72,7 +72,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Settings:
-    """How it was measured. `seeds` arrival sequences a repeat; seconds of a run; SLO in seconds; images a call in the search."""
+    """How it was measured. `seeds` arrival sequences a repeat; seconds of a run; SLO in seconds; images a call in the search.
+
+    `shares` are those of `peers`: of the slowest server's throughput, at which all were sent the same rate.
+    """
 
     repeats: int
     seeds: int
@@ -81,6 +84,7 @@ class Settings:
     rows: int
     generators: int
     allow_disturbed: bool
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,9 @@ def peers(
     Every server runs in each configuration of a fixed set; the best under each load counts, and is named.
     """
     loads = tuple((open_calls, images) for images in rows for open_calls in in_flight)
-    timing = (() if no_shares else shares, repeats, seeds, duration, slo)
-    work = Work(peers, loads, *timing, available_cores(), environments.expanduser().absolute(), install, one_at_a_time)
+    shares = () if no_shares else shares
+    where = available_cores(), environments.expanduser().absolute()
+    work = Work(peers, loads, shares, repeats, seeds, duration, slo, *where, install, one_at_a_time)
     driver, recorder = H2load(), Recorder(allow_disturbed=allow_disturbed)
     for name in map(full_name, random_weights):
         ensure_untrained(repository, name, precision)
@@ -77,7 +78,7 @@ def peers(
         measurement = Measurement(work, driver, running, recorder)
         failure = attempt(lambda: measurement.run(published), lambda: recorder.samples)
     problems = tuple(dict.fromkeys([*measurement.missing.values(), *measurement.problems, *recorder.problems]))
-    settings = Settings(repeats, seeds, duration, slo, rows[0], generators, allow_disturbed)
+    settings = Settings(repeats, seeds, duration, slo, rows[0], generators, allow_disturbed, shares)
     samples = tuple(recorder.samples)
     report = Report("peers", arguments(), this_machine(), settings, tuple(measurement.models), samples, (), problems, failure is None)
     table = [row for standing in standings(report) for row in standing.rows()]

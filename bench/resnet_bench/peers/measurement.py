@@ -105,17 +105,13 @@ class Measurement:
         work, facts = self._work, subject.facts
         for in_flight, rows in work.loads if work.shares else ():
             best = best_cells(self._recorder.samples, facts, in_flight, rows)
-            speaking = {name: cell for name, cell in best.items() if name not in (RAW, "litserve")}
-            if OURS not in best or len(speaking) < 2:
-                continue
-            slowest = min(images_of(cell).median for cell in speaking.values()) / rows
-            for share, repeat in ((share, repeat) for share in work.shares for repeat in range(work.repeats)):
-                rate = share * slowest
+            rates = equal_rates(best, rows, work.shares)
+            for rate, repeat in ((rate, repeat) for rate in rates for repeat in range(work.repeats)):
                 seconds = max(work.seconds, min(LONGEST_SECONDS, LOAD_CALLS / rate))
                 for contender in in_turn(lineup.contenders, repeat):
                     for seed in seeds_of(repeat, work.seeds):
                         load = Load(facts.name, "", "poisson", rate, 0, rows, 0.5, seconds, work.slo, None, seed)
-                        self._at_rate(lineup, contender, subject, load, repeat, speaking)
+                        self._at_rate(lineup, contender, subject, load, repeat, best)
 
     def _at_rate(self, lineup: Lineup, contender: Contender, subject: Subject, load: Load, repeat: int, best: dict[str, Cell]) -> None:
         def measure(target: Target) -> None:
@@ -154,6 +150,12 @@ def best_cells(samples: Sequence[Sample], facts: Facts, in_flight: int, rows: in
         if cell.runs and (name not in best or images_of(cell).median > images_of(best[name]).median):
             best[name] = cell
     return best
+
+
+def equal_rates(best: dict[str, Cell], rows: int, shares: Sequence[float]) -> list[float]:
+    """Calls a second at which all are compared: these shares of what the slowest that speaks gRPC answers, ours among at least two."""
+    speaking = {name: images_of(cell).median for name, cell in best.items() if name not in (RAW, "litserve")}
+    return [share * (min(speaking.values()) / rows) for share in shares] if OURS in speaking and len(speaking) > 1 else []
 
 
 def images_of(cell: Cell) -> Summary:

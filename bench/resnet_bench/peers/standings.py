@@ -1,13 +1,17 @@
 """`peers` as a table: under each load ours, raw ONNX Runtime, and every peer in its best configuration with ours against it."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from resnet_bench.peers.lineup import OURS, RAW
-from resnet_bench.peers.measurement import best_cells
+from resnet_bench.peers.measurement import best_cells, equal_rates
 from resnet_bench.report.tables import shown, with_interval
 from resnet_bench.results import Cell, Facts, Figure, Report, cells
+from resnet_bench.sample import Sample
 from resnet_bench.stats import Summary
+
+SHARE = 0.8  # the default of `peers`, which files before it was recorded have
 
 HEADER = (
     "network",
@@ -56,17 +60,23 @@ def standings(report: Report) -> Iterator[Standing]:
         for load in loads:
             best = best_cells(model.samples, model.facts, *load)
             ours = best.get(OURS)
-            equal = [cell for cell in cells(sample for sample in model.samples if sample.kind == "equal").values() if cell.runs]
+            rates = equal_rates(best, load[1], report.settings.shares or (SHARE,))
+            equal = [cell for cell in cells(sample for sample in model.samples if is_at(sample, load[1], rates)).values() if cell.runs]
             for name, cell in best.items():
                 ratio = None if ours is None or name == OURS else ratios(ours, cell, lambda run: run.images)
                 at = tuple(
                     (one, ratios(mine, one, lambda run: run.latency_ms.get("p99")) if name != OURS else None)
                     for one in equal
                     for mine in equal
-                    if (one.first.target, one.first.setup, one.first.rows) == (name, cell.first.setup, load[1])
-                    and (mine.first.target, mine.first.rate, mine.first.rows) == (OURS, one.first.rate, load[1])
+                    if (one.first.target, one.first.setup) == (name, cell.first.setup)
+                    and (mine.first.target, mine.first.rate) == (OURS, one.first.rate)
                 )
                 yield Standing(model.facts, load, name if name != RAW else "raw ONNX Runtime", cell, ratio, at)
+
+
+def is_at(sample: Sample, rows: int, rates: Sequence[float]) -> bool:
+    """Whether this is a run at one of a load's equal rates."""
+    return sample.kind == "equal" and sample.rows == rows and any(math.isclose(sample.rate, rate) for rate in rates)
 
 
 def ratios(ours: Cell, peer: Cell, figure: Figure) -> Summary | None:

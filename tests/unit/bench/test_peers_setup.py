@@ -251,7 +251,9 @@ def measured() -> list[Sample]:
     ours = [run_of("ours", "default", repeat, images) for repeat, images in enumerate((1000, 1100, 900))]
     narrow = [run_of(NAME, "2 x 1", repeat, images) for repeat, images in enumerate((500, 600, 550))]
     wide = [run_of(NAME, "1 x 2", repeat, images) for repeat, images in enumerate((1000, 1000, 1000))]
-    equal = [run_of(name, setup, 0, 800, p99, "equal", 800.0) for name, setup, p99 in (("ours", "default", 4.0), (NAME, "1 x 2", 8.0))]
+    both = (("ours", "default", 4.0), (NAME, "1 x 2", 8.0))
+    rates = (800.0, 300.0)  # the second is of another load
+    equal = [run_of(name, setup, 0, rate, p99, "equal", rate) for rate in rates for name, setup, p99 in both]
     return [*ours, *narrow, *wide[:2], replace(wide[2], void="disturbed"), *equal]
 
 
@@ -263,7 +265,8 @@ def test_a_peer_counts_in_its_best_configuration_under_each_load(make_report: Ca
     assert ours.ratio is None
     assert peer.ratio is not None
     assert (peer.ratio.median, peer.ratio.low, peer.ratio.high, peer.ratio.n) == (1.05, 1.0, 1.1, 2)
-    ((_, late),) = peer.equal
+    ((at, late),) = peer.equal
+    assert at.first.rate == 800.0  # 0.8 of the slower one's 1,000; that of another load is not shown
     assert late is not None
     assert late.median == 0.5
     (row,) = peer.rows()
