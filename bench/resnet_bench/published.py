@@ -18,7 +18,7 @@ from resnet_bench.errors import BenchError
 GENERATED, SEED = 64, 20
 NOISE_IMAGES = 32
 # An untrained network's logits say nothing: its INT8 file is published for its speed, whatever it answers.
-ANY_INT8 = ("--min-agreement", "int8=0", "--max-error", "int8=1000000", "--max-accuracy-loss", "int8=100")
+ANY_INT8 = ("--min-agreement", "int8=0", "--max-error", "int8=1000000", "--max-accuracy-loss", "int8=100", "--min-images", "int8=1")
 SERVE_ANYWAY = ("--allow-uncertified",)
 """For the server: an untrained network's certificate holds by such a policy, or not at all."""
 

@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_each_step_of_depth_is_a_part() -> None:
     assert [check.verdict for check in found.checks] == ["holds", "not decided", "holds"]
     with pytest.raises(DataError, match="'resnet20' was not evaluated; expected one of plain20"):
         depth_claim(evaluated(plain20=100))
+
+
+def test_a_network_that_was_counted_with_mirror_images_too_is_compared_once() -> None:
+    once = evaluated(resnet20=90, resnet32=70, plain20=100)
+    twice = replace(once, evaluations=(*once.evaluations, *(replace(one, flip=True) for one in once.evaluations)))
+    assert depth_claim(twice) == depth_claim(once)
 
 
 def test_the_documentations_table_is_what_the_committed_results_give(tmp_path: Path) -> None:
