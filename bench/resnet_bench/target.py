@@ -27,6 +27,7 @@ from resnet_bench.sample import OK, ServerTimes
 START_SECONDS, STOP_SECONDS, SCRAPE_SECONDS = 120.0, 30.0, 10.0
 ANNOUNCEMENT = re.compile(r"resnet-server: listening on grpc=\S+:(\d+) metrics=\S+:(\d+)")
 METHOD = "ModelInfer"
+CANCELLED = "CANCELED"  # as Triton spells the reason of a failure
 ROLES = {"resnet_server.engines": "engine", "resnet_server.frontends": "front end", "resnet_server.endpoints.decoding": "decoder"}
 """Of our server's processes, by the module that they run."""
 
@@ -142,13 +143,18 @@ def scrape(url: str, model: str, version: str = "") -> Counts:
 
 
 def parsed(text: str, model: str, version: str = "") -> Counts:
-    """Of Prometheus's text format; an empty version sums over all. Only ModelInfer counts where methods are told apart."""
+    """Of Prometheus's text format; an empty version sums over all. Only ModelInfer counts where methods are told apart.
+
+    Calls that the caller gave up do not count: those in flight when a closed loop ends are such.
+    """
     found, cumulative = Counts(), Counter[float]()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = sample.labels
             named = labels.get("model", labels.get("model_name", model))
             if named != model or version not in ("", labels.get("version", version)) or labels.get("method", METHOD) != METHOD:
+                continue
+            if labels.get("reason") == CANCELLED:
                 continue
             if sample.name == "resnet_requests_total":
                 found.sums["ok" if labels.get("status") == OK else "failed"] += sample.value

@@ -47,6 +47,7 @@ def test_a_peers_failures_are_counted_by_its_own_names() -> None:
     text = (
         '# TYPE nv_inference_request_failure counter\nnv_inference_request_failure{model="m",reason="OTHER",version="1"} 4\n'
         'nv_inference_request_failure{model="m",reason="BACKEND",version="1"} 2\n'
+        'nv_inference_request_failure{model="m",reason="CANCELED",version="1"} 16\n'  # in flight when a closed loop ended
         'nv_inference_request_failure{model="other",reason="OTHER",version="1"} 9\n'
     )
     (name,) = FAILURES
