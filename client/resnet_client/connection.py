@@ -17,6 +17,10 @@ DEFAULT_WINDOW = 8
 RETRY_BUFFER_BYTES = 64 << 20
 """gRPC itself repeats a call that the server surely did not take in (GOAWAY), if it still has the message: at most this much of it."""
 
+RECONNECT_MS, MOST_RECONNECT_MS = 100, 2000
+"""From an attempt to connect that failed to the next, and at most, as they go on failing. A server whose processes died is back within a
+second; gRPC itself would wait for that long after the first failure, and for up to two minutes later."""
+
 Options = list[tuple[str, str | int]]
 Metadata: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 Token: TypeAlias = str | Callable[[], str]
@@ -89,6 +93,8 @@ class Connection:
             ("grpc.max_send_message_length", -1),  # the server's limit decides, and its answer names it
             ("grpc.max_receive_message_length", -1),
             ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
+            ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
+            ("grpc.max_reconnect_backoff_ms", MOST_RECONNECT_MS),
             ("grpc.service_config", json.dumps({"loadBalancingConfig": [{_policy(self.address): {}}]})),
         ]
         if self.tls and self.tls.server_name:
