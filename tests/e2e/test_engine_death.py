@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from processes import SHARED, engines_of, left_behind, wait_for_end
-from resnet_client import AsyncClient, messages
+from chaos import png
+from processes import SHARED, descendants, end_in_its_sleep, engines_of, left_behind, wait_for_end
+from resnet_client import AsyncClient, Client, messages
 from resnet_client.messages import Asked, infer_request
 from resnet_models.sample import load_sample
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -78,10 +79,14 @@ def scrape(server: RunningServer) -> list[str]:
 def test_no_process_outlives_the_server(how: signal.Signals, repository: Path, tmp_path: Path) -> None:
     shared_before = set(Path(SHARED).iterdir())
     with running_server(repository, tmp_path / "log") as server:
-        engines = engines_of(server)
-        assert engines
+        with Client(server.url) as client:
+            client.classify(png(load_sample().images[0]))
+        everyone = descendants(server.process.pid)
+        assert len(everyone) >= len(engines_of(server)) + 2  # a decoder, and what it was forked from
+        if how is signal.SIGKILL:
+            everyone = end_in_its_sleep(server)
         server.process.send_signal(how)
         server.process.wait(30)
-        for pid in engines:
+        for pid in everyone:
             wait_for_end(pid)
     assert not left_behind(shared_before)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 from numpy.typing import NDArray
-from processes import engines_of, front_ends_of, wait_for_end
+from processes import descendants, end_in_its_sleep, engines_of, front_ends_of, spares_of, wait_for_end
 from resnet_client import TLS, Client, ClientError
 from resnet_models.sample import load_sample
 from resnet_server.endpoints.security.tokens import line_of, new_token
@@ -68,28 +68,32 @@ def test_front_ends_share_port_engines_and_metrics_and_may_die_or_hang(count: in
 
         front_ends, engines = front_ends_of(server), engines_of(server)
         assert (len(front_ends), len(engines)) == (count, 2)
-        os.kill(front_ends[0], signal.SIGKILL)
-        ask_until(server, "resnet_front_end_restarts_total", 1)
-        assert total(server, "resnet_requests_total") >= 21  # what the dead one counted is not forgotten
+        (spare,) = spares_of(server)
+        for pid in front_ends[:2]:  # of two that is all
+            os.kill(pid, signal.SIGKILL)
+        ask_until(server, "resnet_front_end_restarts_total", 2)
+        ask_until(server, "resnet_requests_total", total(server, "resnet_requests_total") + 1)
+        assert spare in front_ends_of(server)
+        assert total(server, "resnet_requests_total") >= 21  # what the dead ones counted is not forgotten
 
         os.kill(front_ends_of(server)[-1], signal.SIGSTOP)  # it answers nothing any more; connections of others go on
-        ask_until(server, "resnet_front_end_restarts_total", 2)
+        ask_until(server, "resnet_front_end_restarts_total", 3)
 
         os.kill(engines[0], signal.SIGKILL)
         ask_until(server, "resnet_engine_restarts_total", 1)
         ask_until(server, "resnet_engines_ready", 2)
         np.testing.assert_allclose(ask(server), expected, atol=1e-4)
-        everyone = [*front_ends_of(server), *engines_of(server)]
+        everyone = descendants(server.process.pid)
         assert server.terminate() == 0
     for pid in everyone:
         wait_for_end(pid)
 
 
-def test_front_ends_end_with_a_server_that_is_killed(repository: Path, tmp_path: Path) -> None:
+def test_front_ends_engines_and_what_waits_end_with_a_server_that_is_killed_even_stopped(repository: Path, tmp_path: Path) -> None:
     with running_server(repository, tmp_path / "log", *OPTIONS) as server:
-        everyone = [*front_ends_of(server), *engines_of(server)]
-        assert len(everyone) == 4
-        server.process.kill()
+        ask(server)
+        everyone = end_in_its_sleep(server)
+        assert len(everyone) >= 2 + 2 + 1 + 2  # front ends, engines, what waits, and what decoders are forked from
         for pid in everyone:
             wait_for_end(pid)
 

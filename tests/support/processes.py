@@ -2,19 +2,37 @@
 
 import os
 import selectors
+import signal
 from contextlib import suppress
 from pathlib import Path
 
 from serving import RunningServer
 
 END_SECONDS = 10
+LISTENS = "0A"  # in /proc/net/tcp and tcp6
 SHARED = "/dev/shm"  # noqa: S108  # where named memory is
 
 
 def children(parent: int, module: str) -> list[int]:
     """Process ids of a process's children that run `module`."""
     pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in pids if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in pids if module.encode() in _command_line(pid)]
+
+
+def _command_line(pid: str) -> bytes:
+    with suppress(OSError):  # ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def end_in_its_sleep(server: RunningServer) -> list[int]:
+    """Stop a server and all that it has started, and kill it alone; those that it had started, none of which can do anything now."""
+    server.process.send_signal(signal.SIGSTOP)  # first: it would end and replace those that are stopped
+    found = descendants(server.process.pid)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    server.process.kill()
+    return found
 
 
 def engines_of(server: RunningServer) -> list[int]:
@@ -22,7 +40,27 @@ def engines_of(server: RunningServer) -> list[int]:
 
 
 def front_ends_of(server: RunningServer) -> list[int]:
+    """Those that callers meet."""
+    return [pid for pid in _front_ends(server) if listens(pid, int(server.url.rpartition(":")[2]))]
+
+
+def spares_of(server: RunningServer) -> list[int]:
+    """Those that wait for their turn, or have not opened their ports yet."""
+    return [pid for pid in _front_ends(server) if not listens(pid, int(server.url.rpartition(":")[2]))]
+
+
+def _front_ends(server: RunningServer) -> list[int]:
     return children(server.process.pid, "resnet_server.frontends.process")
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether a process takes connections to a port."""
+    with suppress(OSError):  # ended meanwhile
+        tables = [Path(f"/proc/{pid}/net/{name}").read_text(encoding="ascii") for name in ("tcp", "tcp6")]
+        lines = [line.split() for table in tables for line in table.splitlines()]
+        sockets = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port:04X}") and line[3] == LISTENS}
+        return any(str(entry.readlink()) in sockets for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def wait_for_end(pid: int) -> None:

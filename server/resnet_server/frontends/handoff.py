@@ -1,9 +1,9 @@
 """What crosses the border between the server and a front end, pickled over a socket between our own processes.
 
 To the front end: a `Handoff`, with each model's memory as descriptors (its tally, and the slots of each of its engines); then `CONNECT`
-with an engine's number and how often it was started, and a socket, after each start of that engine; `SCRAPE`; and `DRAIN`. Back: `OPEN`
-once it listens; `METRICS` for each `SCRAPE`, every second, and when it has drained; and `HUNG` with the two numbers of an engine in which a
-batch hangs.
+with an engine's number and how often it was started, and a socket, after each start of that engine; `SCRAPE`; and `DRAIN`. Back:
+`WAITING` once it has everything imported and waits for the `Handoff`; `OPEN` once it listens; `METRICS` for each `SCRAPE`, every second,
+and when it has drained; and `HUNG` with the two numbers of an engine in which a batch hangs.
 
 Models that change: `PREPARE` brings a model with its memory, `SWITCH` says what is served from then on, `RETIRE` ends a model when it has
 answered what it took in. Each has a number, which `DONE` gives back. `ASK` is a caller's load or unload, and `TOLD` how it ended.
@@ -26,6 +26,7 @@ from resnet_server.models.registry import Change, Refused
 from resnet_server.models.served_model import ModelInfo
 from resnet_server.settings import Settings
 
+WAITING = "waiting"
 CONNECT, SCRAPE, DRAIN, OPEN, METRICS, FAILED, HUNG = "connect", "scrape", "drain", "open", "metrics", "failed", "hung"
 PREPARE, SWITCH, RETIRE, DONE, ASK, TOLD = "prepare", "switch", "retire", "done", "ask", "told"
 PATIENCE_SECONDS = 10.0

@@ -30,7 +30,11 @@ def main() -> None:
         signal.signal(name, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as owner:
         received: Handoff
-        received, memories = handoff.receive(owner)
+        try:
+            handoff.send(owner, (handoff.WAITING, None))
+            received, memories = handoff.receive(owner)
+        except (EOFError, OSError):  # the server has ended, or wants no spare any more
+            return
         owner.settimeout(handoff.PATIENCE_SECONDS)
         set_up_logging(received.log_level)
         try:
@@ -138,7 +142,3 @@ class FrontEnd:
     async def _retire(self, number: int, model: int, seconds: float) -> None:
         await self._models.retire(model, seconds)
         self._done(number)
-
-
-if __name__ == "__main__":
-    main()

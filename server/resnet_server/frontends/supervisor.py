@@ -20,6 +20,7 @@ from resnet_server.errors import ServingError, StartError
 from resnet_server.frontends import handoff
 from resnet_server.frontends.handoff import Handoff, Inbox, Outbox, Served, SharedModel
 from resnet_server.frontends.shared_tally import TallyMemory, allocate_tally
+from resnet_server.frontends.spare import MODULE, Spare, patience_after
 from resnet_server.metrics.merged_scrape import lasting, merge
 from resnet_server.models.loaded import Loaded
 from resnet_server.models.model_settings import ModelSettings
@@ -34,9 +35,6 @@ Ask = Callable[[int, str, tuple[Any, ...], Callable[[int, Exception | None], Non
 
 SCRAPE_SECONDS = 2.0
 OPEN_SECONDS = 60.0
-LEAST_START_SECONDS, START_TIMES = 15.0, 5.0
-"""A restarted front end that does not listen after so many times what the start before took hangs."""
-
 LOOK_SECONDS = 0.25
 QUIET_SECONDS, HANG_SECONDS, LONGEST_SILENCE = 1.5, 1.0, 6.0
 """A front end says what it counted every second. From `QUIET_SECONDS` without a word on, it hangs once it could have spoken for
@@ -81,15 +79,25 @@ class _Entry:
 
 
 class _FrontEnd:
-    """The server's half of one front end. `give` says what its process gets when it starts, `entries` are the models in it."""
+    """The server's half of one front end. `give` says what its process gets when it starts, `entries` are the models in it.
+
+    Where its process ends, `spare` has another.
+    """
 
     def __init__(
-        self, number: int, settings: Settings, give: Callable[[int], Handoff], entries: dict[int, _Entry], on_restart: Callable[[], None]
+        self,
+        number: int,
+        settings: Settings,
+        give: Callable[[int], Handoff],
+        entries: dict[int, _Entry],
+        spare: Spare,
+        on_restart: Callable[[], None],
     ) -> None:
         self._number = number
         self._settings = settings
         self._handoff = give
         self._entries = entries
+        self._spare = spare
         self._on_restart = on_restart
         self._plugs: dict[int, tuple[ProcessEngine, Plug]] = {}
         self._numbers = count()
@@ -104,8 +112,11 @@ class _FrontEnd:
         self._silence = Silence()
         self.latest: list[Metric] = []
         self.opened: asyncio.Future[None] = self._loop.create_future()
-        self.child = Child("front end", ("resnet_server.frontends.process",), socket.SOCK_STREAM)
-        self.child.started, self.child.read, self.child.lost, self.child.died = self._give, self._receive, self._lost, self._died
+        self._watch(Child("front end", (MODULE,), socket.SOCK_STREAM))
+
+    def _watch(self, child: Child) -> None:
+        self.child = child
+        child.started, child.read, child.lost, child.died = self._give, self._receive, self._ended, self._died
 
     @property
     def families(self) -> list[Metric]:
@@ -200,8 +211,9 @@ class _FrontEnd:
 
     def _take(self, kind: str, value: Any) -> None:
         if kind == handoff.OPEN:
-            self._listens = self.child.proven = True
-            self.child.patience = max(LEAST_START_SECONDS, START_TIMES * self.child.arrived())
+            self._listens = True
+            self.child.proven()
+            self.child.patience = patience_after(self.child.arrived())
             if not self.opened.done():
                 self.opened.set_result(None)
         elif kind == handoff.FAILED and not self.opened.done():
@@ -225,14 +237,36 @@ class _FrontEnd:
             self._asked.set_result(None)
         self._asked = None
 
+    def _ended(self) -> None:
+        """Its process is gone: let another take over where one waits; else it is started again once it is buried."""
+        self._lost()
+        if self._draining or not self.opened.done() or self.opened.exception() is not None:
+            return
+        successor = self._spare.instead_of(self.child)
+        if successor is None:
+            return
+        self._succeeded()
+        self._watch(successor)
+        log.error("front end: its process has ended; process %d, which waited, takes over", successor.pid)
+        successor.expected()
+        if successor.socket is not None:
+            try:
+                self._give(successor.socket)
+            except OSError as error:
+                successor.not_served(error)
+
     def _died(self, status: int) -> bool:
-        self._retired, self.latest = merge([*self._retired, *lasting(self.latest)]), []
         if not self.opened.done():
             self.opened.set_exception(StartError(f"a front end ended with status {status} before it listened"))
         if self._draining or self.opened.exception() is not None:
             return False
-        self._on_restart()
+        self._succeeded()
         return True
+
+    def _succeeded(self) -> None:
+        """Another process goes on: what this one counted stays."""
+        self._retired, self.latest = merge([*self._retired, *lasting(self.latest)]), []
+        self._on_restart()
 
     def _lost(self) -> None:
         if self._outbox is not None:
@@ -281,8 +315,9 @@ class FrontEnds:
         self._own: Mapping[str, ModelSettings] = {}
         self._control: Control | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spare = Spare()
         fronts = range(settings.frontends or 1)
-        self._all = [_FrontEnd(number, settings, self._handoff, self._entries, on_restart) for number in fronts]
+        self._all = [_FrontEnd(number, settings, self._handoff, self._entries, self._spare, on_restart) for number in fronts]
         for front_end in self._all:
             front_end.asked = self._asked
         self._loop = asyncio.get_running_loop()
@@ -355,8 +390,9 @@ class FrontEnds:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that run."""
-        return [front_end.child.pid for front_end in self._all if front_end.child.pid]
+        """Of the processes that run, the one that waits included."""
+        found = (*(front_end.child.pid for front_end in self._all), self._spare.pid)
+        return [pid for pid in found if pid]
 
     async def open(self) -> None:
         """Start all and wait until they listen; raise StartError if one cannot."""
@@ -370,6 +406,7 @@ class FrontEnds:
             why = f"did not listen within {OPEN_SECONDS:g} s" if slow else f"cannot be started: {error.strerror}"
             raise StartError(f"frontends: a front end {why}") from None
         self._look()
+        self._spare.start()
 
     async def close(self) -> None:
         """Drain and end all."""
@@ -377,7 +414,7 @@ class FrontEnds:
             self._looking.cancel()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(front_end.close() for front_end in self._all))
+        await asyncio.gather(self._spare.close(), *(front_end.close() for front_end in self._all))
         for entry in self._entries.values():
             os.close(entry.tally)
         self._entries.clear()

@@ -175,7 +175,3 @@ def main() -> None:
     found = Bench(Task(**values)).run()
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as result:
         json.dump(asdict(found), result)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
@@ -19,6 +18,7 @@ from resnet_server.planning.group_plan import MemberFacts, choose_for_group
 from resnet_server.planning.measure import Found, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.plan_cache import PlanCache
+from resnet_server.processes import bond
 from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Planner:
 
     def _run(self, result: int, given: str, seconds: float) -> tuple[int, str]:
         """Exit status and what was said by a process that writes to `result`, and that `give_up` ends."""
-        command = [sys.executable, "-P", "-m", "resnet_server.planning.measure", str(result), str(self._niceness)]
+        command = bond.command("resnet_server.planning.measure", str(result), str(self._niceness))
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, pass_fds=(result,)) as process:
             self._running = process

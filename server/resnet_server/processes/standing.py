@@ -1,5 +1,6 @@
-"""How a process stands as the system sees it: stopped by somebody, in want of a processor, or waiting. Linux only."""
+"""How a process stands as the system sees it: stopped by somebody, in want of a processor, or waiting."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Standing:
 
 
 def standing_of(pid: int) -> Standing | None:
-    """Of a process; None where the system does not say, or there is none."""
+    """Of a process; None where the system does not say, as only Linux does, or there is none."""
     try:
         state, seconds = _read(Path(f"/proc/{pid}/stat"))
         threads = {state} if state in (STOPPED, RUNNABLE) else _states_of_threads(pid)
@@ -30,10 +31,10 @@ def standing_of(pid: int) -> Standing | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped it."""
+    """Whether a signal has stopped this child of ours; False where there is none, as of pid 0."""
     try:
-        return _read(Path(f"/proc/{pid}/stat"))[0] == STOPPED
-    except (OSError, ValueError, IndexError):
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except OSError:
         return False
 
 

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -158,21 +158,49 @@ async def test_killed_decoders_and_a_killed_template_are_replaced() -> None:
         assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
 
 
-async def test_a_template_that_hangs_is_replaced_whoever_still_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped, it forks nobody: the caller with a deadline leaves, and the next one is served by another."""
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize("whose", [templates, decoders], ids=["template", "decoders"])
+async def test_an_image_whose_decoder_is_stopped_or_killed_is_decoded_by_another(
+    whose: Callable[[], list[int]], number: signal.Signals
+) -> None:
+    image = encoded(2400, 2000)
+    async with decoding() as (pool, budget):
+        async with budget.taken(budget.most):
+            call = asyncio.ensure_future(pool.decode([image], SPEC, 60.0))
+            before = await asyncio.wait_for(waiting(budget), 60)
+            for pid in whose():
+                os.kill(pid, number)
+            for pid in before:
+                await asyncio.to_thread(wait_for_end, pid)
+        np.testing.assert_array_equal((await call)[0], preprocess(image, SPEC))
+        assert not {*before} & {*decoders()}
+
+
+async def waiting(budget: WaitingBudget) -> list[int]:
+    """Process ids of the decoders once one of them waits for memory."""
+    while not budget._waiting:  # noqa: ASYNC110  # the budget tells nobody but those who wait
+        await asyncio.sleep(0)
+    return decoders()
+
+
+async def test_a_template_that_hangs_is_replaced_whoever_still_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It forks nobody: the caller with a deadline leaves, and the next one is served by another. That it is stopped goes unseen."""
+    monkeypatch.setattr("resnet_server.processes.child.STOPPED_LOOKS", 1_000_000)
     async with decoding() as (pool, _):
         await pool.decode([encoded(40, 40)], SPEC, None)
-        monkeypatch.setattr("resnet_server.endpoints.decoding.template.HANG_SECONDS", 0.5)
         (template,) = templates()
         for pid in decoders():
             os.kill(pid, signal.SIGKILL)
-            wait_for_end(pid)
+            await asyncio.to_thread(wait_for_end, pid)
         os.kill(template, signal.SIGSTOP)
-        with pytest.raises(DeadlineError):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(DeadlineError):
+            patch.setattr("resnet_server.endpoints.decoding.template.HANG_SECONDS", 0.5)
             await pool.decode([encoded(40, 40)], SPEC, 0.01)
-        monkeypatch.undo()
         assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
         assert template not in templates()
+        assert f"process {template} has made none in" in caplog.text
 
 
 async def test_memory_goes_to_who_came_first_and_comes_back() -> None:

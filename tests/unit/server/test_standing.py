@@ -64,6 +64,7 @@ def test_one_that_is_not_there() -> None:
         pass
     assert standing_of(pid) is None
     assert not is_stopped(pid)
+    assert not is_stopped(0)
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, runnable: bool, computed: float, silence: Silence | None = None) -> float:

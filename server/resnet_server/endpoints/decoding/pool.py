@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
@@ -103,12 +104,16 @@ class DecoderPool:
 
 
 class _Decoding:
-    """The images of one call: pieces of small ones first, then the large ones, each by as many turns as there are decoders."""
+    """The images of one call: pieces of small ones first, then the large ones, each by as many turns as there are decoders.
+
+    A large one whose decoder ended before it can have used up its time gets another: somebody has killed or stopped that one.
+    """
 
     def __init__(self, quick: Lane, slow: Lane, budget: WaitingBudget, images: Sequence[Data], wanted: Wanted, rows: Images) -> None:
         self._quick, self._slow, self._budget = quick, slow, budget
         self._images, self._wanted, self._rows = images, wanted, rows
         self._heavy: deque[list[int]] = deque()
+        self._interrupted: set[int] = set()
 
     async def run(self) -> None:
         """Fill the rows; the first error ends it all."""
@@ -142,16 +147,20 @@ class _Decoding:
 
     async def _work(self, lane: Lane, pieces: deque[list[int]]) -> None:
         while pieces:
-            piece = pieces.popleft()
+            piece, began = pieces.popleft(), time.monotonic()
             async with lane.decoder() as decoder:
                 try:
                     async with asyncio.timeout(HANG_SECONDS):
                         await self._take_answers(decoder, piece)
                 except (DecoderLostError, TimeoutError):
-                    if lane is self._slow:
+                    if lane is self._quick:
+                        self._heavy.extend([index] for index in piece)
+                    elif time.monotonic() - began < lane.seconds and piece[0] not in self._interrupted:
+                        self._interrupted.add(piece[0])
+                        pieces.append(piece)
+                    else:
                         text = f"images[{piece[0]}]: cannot be decoded within {lane.seconds:g} s of processor time"
                         raise InvalidRequestError(text) from None
-                    self._heavy.extend([index] for index in piece)
 
     async def _take_answers(self, decoder: Decoder, piece: list[int]) -> None:
         left = iter(piece)

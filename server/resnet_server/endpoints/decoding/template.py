@@ -16,7 +16,7 @@ HANG_SECONDS = 10.0  # in which a fork, or the start and a fork, is done on any 
 
 
 class Template:
-    """A process that has everything imported; it is started again when it dies, and decoders that it made live on."""
+    """A process that has everything imported; it is started again when it dies, and its decoders with it."""
 
     def __init__(self) -> None:
         self._child: Child | None = None
@@ -99,8 +99,8 @@ class Template:
         data = channel.recv(1)
         self._look_no_more()
         self._unanswered -= len(data)
-        if self._child is not None:
-            self._child.proven = True
+        if data and self._child is not None:
+            self._child.proven()
         if self._unanswered:
             self._look_later()
         return bool(data)

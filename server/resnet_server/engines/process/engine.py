@@ -107,7 +107,8 @@ class EngineProcess:
             self.child.kill()
 
     def _serve(self) -> None:
-        self.ready = self.child.proven = True
+        self.ready = True
+        self.child.proven()
         self.starts += 1
         for plug in tuple(self._plugs):
             self._connect(plug)

@@ -134,7 +134,3 @@ def decode(text: str) -> EngineSpec:
     values = json.loads(text)
     others = tuple(NetworkFile(Path(path), sha256) for path, sha256 in values["others"])
     return EngineSpec(**{**values, "path": Path(values["path"]), "device": Device(*values["device"]), "others": others})
-
-
-if __name__ == "__main__":
-    main()
