@@ -98,6 +98,8 @@ def reading(server: RunningServer, began: float, callers: Callers, mistakes: Mis
         "on_purpose": dict(mistakes.statuses),
         "done": dict(trouble.done),
         "slowest_recovery_seconds": round(max(trouble.recoveries, default=0.0), 3),
+        "slowest_recovery_of_all_seconds": round(max(callers.recoveries_of_all, default=0.0), 3),
+        "slowest_by_mishap": dict(trouble.slowest),
         "faults": [*callers.answers.faults, *mistakes.faults],
     }
 

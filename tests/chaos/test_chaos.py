@@ -90,7 +90,8 @@ async def test_whatever_dies_every_call_is_answered_rightly_or_refused(front_end
     soonest = np.sort(trouble.recoveries)
     print(
         f"\n{front_ends} front end(s), {SECONDS:g} s: {dict(sorted(trouble.done.items()))}; calls {dict(callers.answers.statuses)}; "
-        f"an answer again after {np.median(soonest):.3f} s (median), {soonest[-1]:.3f} s (most); all engines up {took:.2f} s after the last"
+        f"an answer again after {np.median(soonest):.3f} s (median), {soonest[-1]:.3f} s (most), by mishap {trouble.slowest}; "
+        f"each caller answered again {told(callers.recoveries_of_all)}; all engines up {took:.2f} s after the last"
     )
     assert callers.answers.faults == []
     assert callers.answers.statuses["OK"] > CALLERS
@@ -98,6 +99,12 @@ async def test_whatever_dies_every_call_is_answered_rightly_or_refused(front_end
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :]
     assert not left_behind(shared_before)
+
+
+def told(seconds: list[float]) -> str:
+    return (
+        f"after {np.median(seconds):.3f} s (median), {max(seconds):.3f} s (most), {len(seconds)} times" if seconds else "never between two"
+    )
 
 
 def shared_memory() -> set[Path]:

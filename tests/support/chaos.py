@@ -21,7 +21,7 @@ import numpy as np
 from fuzzing import CLASSIFIER, INFERENCE
 from numpy.typing import NDArray
 from PIL import Image
-from processes import children, engines_of, front_ends_of
+from processes import children, descendants, engines_of, front_ends_of, spares_of
 from resnet_client import AsyncClient, messages
 from resnet_client.messages import Asked, infer_request
 from resnet_models.sample import load_sample
@@ -69,6 +69,9 @@ class Callers:
     def __init__(self, url: str, known: Known, seed: int, count: int = CALLERS) -> None:
         self.answers = Answers()
         self.answered = asyncio.Event()
+        self.recoveries_of_all: list[float] = []
+        """Seconds from a mishap until each of them had been answered, of those after which they had before the next one."""
+        self._since, self._missing = 0.0, set(range(count))
         self._url, self._known, self._seed, self._count = url, known, seed, count
         self._stopped = False
 
@@ -82,6 +85,18 @@ class Callers:
     def stop(self) -> None:
         self._stopped = True
 
+    def note_mishap(self) -> None:
+        """Clear `answered`; what was sent before may still be answered, by whoever has come to no harm."""
+        self.answered.clear()
+        self._since, self._missing = time.monotonic(), set(range(self._count))
+
+    def _note_answer(self, number: int) -> None:
+        self.answered.set()
+        if number in self._missing:
+            self._missing.remove(number)
+            if not self._missing and self._since:
+                self.recoveries_of_all.append(time.monotonic() - self._since)
+
     async def _caller(self, number: int, channel: grpc.aio.Channel) -> None:
         chance = random.Random(self._seed * CALLERS + number)
         infer = channel.unary_unary(INFERENCE + "ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
@@ -94,13 +109,13 @@ class Callers:
             expected = self._known.logits[start : start + count]
             if number % 8 == 7:
                 request = classifier_pb2.ClassifyRequest(model_name=MODEL, images=[png(self._known.images[start])], top_k=1)
-                await self._judge(classify(request, timeout=PATIENCE), partial(_same_class, expected))
+                await self._judge(number, classify(request, timeout=PATIENCE), partial(_same_class, expected))
             else:
                 call = infer(infer_request(self._known.images[start : start + count], Asked(MODEL)), timeout=PATIENCE)
                 if number % 8 == 6 and chance.random() < 0.3:
                     await self._hang_up(call)
                 else:
-                    await self._judge(call, partial(_same_logits, expected))
+                    await self._judge(number, call, partial(_same_logits, expected))
 
     async def _hang_up(self, call: Any) -> None:
         ended = asyncio.ensure_future(call.code())
@@ -109,7 +124,7 @@ class Callers:
         await ended
         self.answers.statuses["cancelled by the caller"] += 1
 
-    async def _judge(self, call: Any, is_right: Callable[[object], bool]) -> None:
+    async def _judge(self, number: int, call: Any, is_right: Callable[[object], bool]) -> None:
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
@@ -118,7 +133,7 @@ class Callers:
                 self.answers.faults.append(f"{error.code().name}: {error.details()}")
         else:
             self.answers.statuses["OK"] += 1
-            self.answered.set()
+            self._note_answer(number)
             if not is_right(answer):
                 self.answers.faults.append(f"a wrong answer: {str(answer)[:300]}")
 
@@ -141,10 +156,15 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def decoders_of(server: RunningServer) -> list[int]:
+def templates_of(server: RunningServer) -> list[int]:
     """What the server, or its front ends, fork their decoders from."""
     owners = [server.process.pid, *front_ends_of(server)]
     return [pid for owner in owners for pid in _children(owner, "resnet_server.endpoints.decoding.worker")]
+
+
+def decoders_of(server: RunningServer) -> list[int]:
+    """Those that have been forked, busy or idle."""
+    return [pid for template in templates_of(server) for pid in descendants(template)]
 
 
 def _children(parent: int, module: str) -> list[int]:
@@ -155,40 +175,53 @@ def _children(parent: int, module: str) -> list[int]:
 
 def mishaps(server: RunningServer) -> dict[str, Callable[[], Sequence[int]]]:
     """What may be done to it, and to which processes."""
-    kinds = {"an engine": engines_of, "a front end": front_ends_of, "a decoder": decoders_of}
+    kinds = {
+        "an engine": engines_of,
+        "a front end": front_ends_of,
+        "a spare front end": spares_of,
+        "a decoder": decoders_of,
+        "a decoders' template": templates_of,
+    }
     return {name: partial(find, server) for name, find in kinds.items()}
 
 
 @dataclass
 class Trouble:
-    """Kills and stops processes of a server, one after another, each once there was an answer since the last; `done` tells what it did."""
+    """Kills and stops processes of a server, one after another, each once there was an answer since the last; `done` tells what it did.
+
+    `recoveries` has the seconds until somebody had an answer after each, and `slowest` the most of each kind.
+    """
 
     server: RunningServer
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
     recoveries: list[float] = field(default_factory=list)
+    slowest: dict[str, float] = field(default_factory=dict)
 
     async def make(self, callers: Callers, seconds: float, pause: float) -> None:
         """For so long; `pause` seconds lie between two mishaps."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             name, find = self.chance.choice(list(mishaps(self.server).items()))
-            if not self.befall(name, find(), self.chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))):
+            kind = self.befall(name, find(), self.chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP)))
+            if not kind:
                 continue
-            callers.answered.clear()
+            callers.note_mishap()
             began = time.monotonic()
             await asyncio.wait_for(callers.answered.wait(), PATIENCE)
             self.recoveries.append(time.monotonic() - began)
+            self.slowest[kind] = max(self.slowest.get(kind, 0.0), round(self.recoveries[-1], 3))
             await asyncio.sleep(pause)
 
-    def befall(self, name: str, pids: Sequence[int], number: signal.Signals) -> bool:
-        """Send it to one of these processes; False where there is none."""
+    def befall(self, name: str, pids: Sequence[int], number: signal.Signals) -> str:
+        """Send it to one of these processes; what was done to whom, or nothing where there is none."""
         with suppress(ProcessLookupError):
             if pids:
                 os.kill(self.chance.choice(pids), number)
-                self.done[f"{name} {'killed' if number is signal.SIGKILL else 'stopped'}"] += 1
-                return True
-        return False
+                kind = f"{name} {'killed' if number is signal.SIGKILL else 'stopped'}"
+                self.done[kind] += 1
+                return kind
+        return ""
 
     async def stop_an_engine(self, callers: Callers) -> None:
         """Once callers are answered, while their batches run."""
