@@ -41,7 +41,8 @@ class Spare:
         return ready
 
     async def close(self) -> None:
-        """End it."""
+        """End it at once: it has nothing to finish, and may be in the middle of its imports."""
+        self._child.kill()
         await self._child.close()
 
     def _watch(self, child: Child) -> None:
