@@ -25,7 +25,9 @@ from resnet_server.endpoints.grpc.server import Listener
 from resnet_server.endpoints.metrics_page import SecuredMetrics
 from resnet_server.endpoints.security.access import access_of
 from resnet_server.endpoints.security.certificates import certificates_of
+from resnet_server.engines.api import RUNTIME_NAMES
 from resnet_server.engines.device import available_cores, pick_devices
+from resnet_server.engines.runtimes import pick_runtimes, runtime_version
 from resnet_server.errors import StartError
 from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
@@ -126,6 +128,8 @@ class App:
         settings = self.settings = with_groups(replace(self.settings, repository=repository.root))
         devices = pick_devices(settings.device, settings.devices)
         log.info("device: %s (%s)", ", ".join(map(str, devices)), devices[0].reason)
+        runtimes = pick_runtimes(settings.runtime, devices[0], settings.engine_mode)
+        log.info("runtimes: %s", ", ".join(f"{RUNTIME_NAMES[runtime]} {runtime_version(runtime)}" for runtime in runtimes))
         check_groups(settings)
         found = await asyncio.to_thread(
             scan,

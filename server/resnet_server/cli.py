@@ -105,6 +105,12 @@ WHAT = options(
         default="auto",
         help="auto: CUDA where a session really runs on it; cuda: an error where none does.",
     ),
+    option(
+        "--runtime",
+        type=click.Choice(["auto", "onnxruntime", "openvino"]),
+        default=DEFAULTS.runtime,
+        help="What computes on the CPU. auto: OpenVINO where it is installed, measures faster and holds the certificate.",
+    ),
     option("--devices", type=GpuNumbers(), default="", help="GPUs, such as 0,1: one engine each  [default: all]", show_default=False),
     option(
         "--allow-uncertified",

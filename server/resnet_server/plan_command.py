@@ -7,6 +7,7 @@ from functools import partial
 from rich.console import Console
 
 from resnet_server.engines.device import pick_devices
+from resnet_server.engines.runtimes import pick_runtimes
 from resnet_server.errors import EngineError, ServingError, StartError
 from resnet_server.models.group import VERSION
 from resnet_server.models.group_file import with_groups
@@ -18,6 +19,7 @@ from resnet_server.models.group_loader import (
     facts_of,
     files_of,
     names_to_scan,
+    of_groups,
     sources,
 )
 from resnet_server.models.loader import parse_precisions
@@ -35,6 +37,7 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
     Raises StartError without a repository or device, and EngineError at the end if no version has a plan.
     """
     device = pick_devices(settings.device, settings.devices)[0]
+    pick_runtimes(settings.runtime, device)
     repository = open_repository(settings)
     repository.refresh()
     settings = with_groups(replace(settings, repository=repository.root))
@@ -56,7 +59,7 @@ def print_plans(settings: Settings, fresh: bool, console: Console) -> None:
         if published.refusal:
             console.print(f"{published.name} version {published.version}: refused: {published.refusal}", highlight=False, markup=False)
     for source in sources(settings, found):
-        plan = partial(plan_group, Planner(settings, device, fresh), settings, source)
+        plan = partial(plan_group, Planner(of_groups(settings), device, fresh), settings, source)
         planned += print_plan(f"{source.name} version {VERSION}", plan, console)
     if not planned:
         raise EngineError(f"plan: no version in {settings.repository} has one")

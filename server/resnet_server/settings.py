@@ -65,6 +65,7 @@ class Settings:
     device: str = "auto"
     devices: tuple[int, ...] = ()
     precision: str = "auto"
+    runtime: str = "auto"
     versions: str = "latest"
     models: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()

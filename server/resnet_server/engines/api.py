@@ -12,13 +12,16 @@ from resnet_server.errors import ServingError
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+OPENVINO_PROVIDER = "OpenVINO"
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+RUNTIME_NAMES = {ONNXRUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO"}
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Device:
-    """`kind` is cpu or cuda; `provider` is ONNX Runtime's name; `reason` says why it was chosen; `id` and `name` are a GPU's.
+    """`kind` is cpu or cuda; `provider` is ONNX Runtime's name for it; `reason` says why it was chosen; `id` and `name` are a GPU's.
 
     Positional, and of strings and a number: `dataclasses.astuple` crosses a process border as JSON.
     """
@@ -28,6 +31,10 @@ class Device:
     reason: str
     id: int = 0
     name: str = ""
+
+    def provider_of(self, runtime: str) -> str:
+        """What computes, as callers and metrics are told: ONNX Runtime's provider, or OpenVINO."""
+        return OPENVINO_PROVIDER if runtime == OPENVINO else self.provider
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.id} ({self.name})" if self.kind == "cuda" else self.kind
@@ -48,6 +55,7 @@ class EngineSpec:
     `threads` are intra-op threads; a batch that is alone on the machine runs on `wide_threads` (0: as all others). An engine computes
     with the very bytes whose digest is `sha256`, or not at all; empty: any. `others` are networks of the same input and output that
     the engine computes, too: each batch names one by its number, and 0 is `path`. `niceness` is that of its process, 0 to 19.
+    `runtime` is what computes: ONNX Runtime or OpenVINO. Each number of rows up to `own_sizes` is compiled by itself; 0: none is.
     """
 
     path: Path
@@ -62,6 +70,8 @@ class EngineSpec:
     channels: int = 3
     others: tuple[NetworkFile, ...] = ()
     niceness: int = 0
+    runtime: str = ONNXRUNTIME
+    own_sizes: int = 0
 
     @property
     def networks(self) -> "tuple[EngineSpec, ...]":
@@ -70,12 +80,18 @@ class EngineSpec:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """1, 2, 4 ... `max_rows`: the sizes that are warmed and replayed."""
-        return power_of_two_buckets(self.max_rows)
+        """The sizes that are warmed and replayed: 1, 2, 4 ... `max_rows`, and each that is compiled by itself."""
+        own = range(1, min(self.own_sizes, self.max_rows) + 1)
+        return tuple(sorted({*own, *power_of_two_buckets(self.max_rows)}))
 
     def blank(self) -> Images:
         """A slot of black images, to warm up with."""
         return np.zeros((self.max_rows, self.height, self.width, self.channels), np.uint8)
+
+
+def is_on_host(provider: str) -> bool:
+    """Whether this provider computes on the host's cores, which it then shares with front ends and everybody else."""
+    return provider in (CPU_PROVIDER, OPENVINO_PROVIDER)
 
 
 def power_of_two_buckets(max_rows: int) -> tuple[int, ...]:

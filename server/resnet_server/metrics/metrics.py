@@ -64,7 +64,10 @@ class Metrics:
         )
         self.gpu_memory = Gauge("resnet_gpu_memory_bytes", "Memory of a GPU, whoever uses it.", ("device", "kind"), registry=registry)
         self.plan_info = Gauge(
-            "resnet_plan_info", "1 for the plan in use.", (*COMPUTED, "engines", "threads", "wide_threads", "batch"), registry=registry
+            "resnet_plan_info",
+            "1 for the plan in use.",
+            (*COMPUTED, "engines", "threads", "wide_threads", "batch", "runtime"),
+            registry=registry,
         )
         self.plan_throughput = Gauge(
             "resnet_plan_images_per_second", "Throughput of the plan as measured at load.", COMPUTED, registry=registry

@@ -9,7 +9,7 @@ from resnet_server.batching.batcher import Batcher
 from resnet_server.batching.chooser import Choice
 from resnet_server.batching.cost_model import CostModel
 from resnet_server.batching.tally import Tally
-from resnet_server.engines.api import CPU_PROVIDER, Engine
+from resnet_server.engines.api import Engine, is_on_host
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.depth_chooser import STATED, DepthChooser
 from resnet_server.models.group import GroupInfo
@@ -38,7 +38,7 @@ def assemble(info: ModelInfo, engines: Sequence[Engine], settings: Settings, met
 def limits_of(info: ModelInfo, settings: Settings) -> Limits:
     """Of the batcher."""
     settings = info.own.applied(settings)
-    plan, shares_cores = info.plan, info.provider == CPU_PROVIDER  # front end and engines
+    plan, shares_cores = info.plan, is_on_host(info.provider)  # front end and engines
     grain, least = (plan.grain, plan.least_grain) if shares_cores else (1, 1)
     rows = (settings.max_batch, plan.batch, settings.max_queue_rows)
     return Limits(*rows, settings.max_delay, grain, settings.frontends or 1, SHADOW_TIMES if info.in_shadow else 1.0, least)

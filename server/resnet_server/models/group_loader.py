@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from resnet_proto.manifest import ManifestError, read_replay
 
+from resnet_server.engines.api import ONNXRUNTIME
 from resnet_server.errors import EngineError, StartError
 from resnet_server.models.group import VERSION, Entry, GroupInfo, entries, manifest_of, precision_of
 from resnet_server.models.group_file import is_group
@@ -51,6 +52,11 @@ class GroupSource:
 def wanted(settings: Settings) -> list[Group]:
     """The groups to serve."""
     return [group for group in settings.groups if not settings.models or group.name in settings.models]
+
+
+def of_groups(settings: Settings) -> Settings:
+    """A group computes with ONNX Runtime: what OpenVINO compiles for each size of batch would be held for every member and engine."""
+    return replace(settings, runtime=ONNXRUNTIME)
 
 
 def sources(settings: Settings, found: Sequence[Published]) -> list[GroupSource]:
@@ -126,7 +132,7 @@ class GroupLoader:
 
     def __init__(self, loader: Loader, settings: Settings) -> None:
         self._loader = loader
-        self._settings = settings
+        self._settings = of_groups(settings)
 
     async def load(self, source: GroupSource, like: Sequence[Loaded] | None = None) -> Loaded:
         """Return the group, each member replayed and warm on every bucket; one that does not hold here is left out, and said to be.

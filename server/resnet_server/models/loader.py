@@ -11,9 +11,10 @@ from functools import partial
 
 from resnet_proto.manifest import PRECISIONS, ManifestError, check_certificate, read_replay
 
-from resnet_server.engines.api import CUDA_PROVIDER, Device, Engine, EngineSpec, NetworkFile
+from resnet_server.engines.api import CUDA_PROVIDER, RUNTIME_NAMES, Device, Engine, EngineSpec, NetworkFile
 from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.process.engine import ProcessEngine
+from resnet_server.engines.runtimes import computes_in_process, own_sizes
 from resnet_server.engines.thread_engine import ThreadEngine
 from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics.metrics import Metrics
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str, str]
 """Name, version and precision: the labels of a model's metrics."""
 Measure = Callable[[Planner, Sequence[ModelFile], Members], Planned]
-SHARES_MEMORY = hasattr(os, "memfd_create")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -51,7 +51,7 @@ class Loader:
         self._devices = devices
         self._metrics = metrics
         self._measuring: set[Planner] = set()
-        self.in_process = settings.engine_mode == "thread" or not SHARES_MEMORY
+        self.in_process = computes_in_process(settings.engine_mode)
         self._watch_gpus()
 
     def give_up(self) -> None:
@@ -93,22 +93,36 @@ class Loader:
         except ManifestError as error:
             raise EngineError(str(error)) from None
         left = [candidate for candidate in published.candidates if candidate.artifact.precision in precisions]
+        planned: Planned | None = None
         while left:
-            planned = await self._plan(published, left, like)
+            planned = planned or await self._plan(published, left, like)
             reasons += planned.broken.values()
             candidate = next(c for c in left if c.artifact.precision == planned.plan.precision)
             log_plan(published.name, published.version, planned)
             try:
                 model = await self._start(Origin(published, candidate, sample, like is not None), planned)
             except EngineError as error:
-                log.warning("%s version %s: %s is not served: %s", published.name, published.version, planned.plan.precision, error)
+                other = await self._without(published, left, planned)
+                what = (
+                    candidate.artifact.precision
+                    if other is None
+                    else f"{candidate.artifact.precision} on {RUNTIME_NAMES[planned.plan.runtime]}"
+                )
+                log.warning("%s version %s: %s is not served: %s", published.name, published.version, what, error)
                 reasons.append(str(error))
-                left.remove(candidate)
+                if other is None:
+                    left.remove(candidate)
+                planned = other
                 continue
             model.seconds = time.monotonic() - started
             return model
         held = ", ".join(candidate.artifact.precision for candidate in published.candidates)
         raise EngineError("; ".join(reasons) or f"precision: {', '.join(precisions)} is not certified; the version holds {held}")
+
+    async def _without(self, published: Published, candidates: list[Candidate], planned: Planned) -> Planned | None:
+        """The plan where the runtime of this one does not hold; None where there is none to fall back to."""
+        planner = Planner(published.own.applied_to(published.version, self._settings), self.device)
+        return await asyncio.to_thread(planner.without, planned, published.files(candidates))
 
     async def _plan(self, published: Published, candidates: list[Candidate], like: Sequence[Loaded] | None) -> Planned:
         own, files = published.own.applied_to(published.version, self._settings), published.files(candidates)
@@ -147,11 +161,10 @@ class Loader:
         certified = is_certified(published, candidate)
         if sample is not None and certified:
             keep_certified(engines, [ReplayTask(sample.images, sample.expected(manifest, candidate.artifact))])
-        info = ModelInfo(
-            manifest, published.labels, candidate.artifact.precision, self.device.provider, certified, checks[-1], plan, published.own
-        )
+        provider = self.device.provider_of(plan.runtime)
+        info = ModelInfo(manifest, published.labels, candidate.artifact.precision, provider, certified, checks[-1], plan, published.own)
         self.log_ready(info)
-        planner = Planner(published.own.applied_to(published.version, self._settings), self.device)
+        planner = Planner(published.own.applied_to(published.version, self._settings), self.device, left_out=plan.left_out)
         return Loaded(info, engines, planner, published.files([candidate]), lambda planned: self._start(origin, planned))
 
     def spec_of(self, origins: Sequence[Origin], plan: Plan) -> EngineSpec:
@@ -171,6 +184,8 @@ class Loader:
             channels=manifest.input.channels or 3,
             others=tuple(NetworkFile(other.candidate.path, other.candidate.artifact.sha256) for other in others),
             niceness=NICENESS if first.published.own.in_shadow(first.published.version) else 0,
+            runtime=plan.runtime,
+            own_sizes=own_sizes(plan.runtime, [origin.candidate.path for origin in origins]),
         )
 
     async def open_engines(
@@ -198,6 +213,7 @@ class Loader:
         async def swap(plan: Plan) -> None:
             other = await loaded.restart(Planned(plan, {}, cached=False))
             self._metrics.plan_info.remove(*loaded.info.key, *plan_labels(loaded.info.plan))
+            self._metrics.model_info.remove(*loaded.info.key, *model_labels(loaded.info))
             old, loaded.info, loaded.engines = loaded.engines, other.info, other.engines
             try:
                 self.describe(loaded)
@@ -249,8 +265,7 @@ class Loader:
         """Show what is in service now as metrics."""
         info, engines = loaded.info, loaded.engines
         plan, metrics, labels = info.plan, self._metrics, info.key
-        how = (info.manifest.network.variant, info.provider, info.artifact.certificate.id, str(info.certified).lower())
-        metrics.model_info.labels(*labels, *how).set(1)
+        metrics.model_info.labels(*labels, *model_labels(info)).set(1)
         metrics.plan_info.labels(*labels, *plan_labels(plan)).set(1)
         metrics.plan_throughput.labels(*labels).set(plan.throughput)
         metrics.load_seconds.labels(*labels).set(loaded.seconds)
@@ -288,16 +303,25 @@ def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like
     return None
 
 
-def plan_labels(plan: Plan) -> tuple[str, str, str, str]:
+def model_labels(info: ModelInfo) -> tuple[str, str, str, str]:
+    """Of `resnet_model_info`."""
+    return info.manifest.network.variant, info.provider, info.artifact.certificate.id, str(info.certified).lower()
+
+
+def plan_labels(plan: Plan) -> tuple[str, str, str, str, str]:
     """Of `resnet_plan_info`."""
-    return str(plan.engines), str(plan.threads), str(plan.wide_threads), str(plan.batch)
+    return str(plan.engines), str(plan.threads), str(plan.wide_threads), str(plan.batch), plan.runtime
 
 
 def keep_certified(engines: Sequence[AnyEngine], tasks: Sequence[ReplayTask]) -> None:
-    """Have the certificates replayed, in the largest bucket, after every restart; before that an engine serves nobody."""
+    """Have the certificates replayed after every restart, in the largest bucket and each size that is compiled by itself.
+
+    Before that an engine serves nobody.
+    """
     for engine in engines:
         if isinstance(engine, ProcessEngine):
-            engine.process.certify = partial(_certify, engine.spec.buckets[-1:], tuple(tasks))
+            buckets = engine.spec.buckets if engine.spec.own_sizes else engine.spec.buckets[-1:]
+            engine.process.certify = partial(_certify, buckets, tuple(tasks))
 
 
 async def _certify(buckets: tuple[int, ...], tasks: Sequence[ReplayTask], channel: Engine) -> None:

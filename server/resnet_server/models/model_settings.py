@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_proto.manifest import PRECISIONS
 
+from resnet_server.engines.runtimes import CHOICES
 from resnet_server.errors import ServingError
 from resnet_server.models.versions import VersionPolicy, Weights, is_version, parse_versions
 from resnet_server.settings import Settings, Shares, parse_duration
@@ -32,6 +33,7 @@ class ModelSettings:
 
     digest: str = ""
     precision: str | None = None
+    runtime: str | None = None
     versions: str | None = None
     engines: int | None = None
     threads: int | None = None
@@ -127,6 +129,12 @@ def _precision(value: object) -> str:
     return str(value)
 
 
+def _runtime(value: object) -> str:
+    if value not in CHOICES:
+        raise ValueError(f"{value!r:.100}; expected one of {', '.join(CHOICES)}")
+    return str(value)
+
+
 def _versions(value: object) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     parse_versions(text)
@@ -135,6 +143,7 @@ def _versions(value: object) -> str:
 
 OPTIONS: dict[str, Callable[[object], Any]] = {
     "precision": _precision,
+    "runtime": _runtime,
     "versions": _versions,
     "engines": _whole(1024),
     "threads": _whole(1024),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from resnet_server.engines.api import RUNTIME_NAMES
 from resnet_server.errors import ServingError
 from resnet_server.models.served_model import ServedModel
 from resnet_server.planning.disturbance import processor_time
@@ -111,7 +112,7 @@ class PlanKeeper:
             log.info("%s: the plan holds: %s", model.name, plan.reason)
         else:
             await kept.swap(plan)
-            how = f"{plan.engines} x {plan.threads} in batches of up to {plan.batch}"
+            how = f"{plan.engines} x {plan.threads} on {RUNTIME_NAMES[plan.runtime]} in batches of up to {plan.batch}"
             log.info("%s: from now on %s: %s", model.name, how, plan.reason)
 
     def _is_idle(self) -> bool:

@@ -63,7 +63,7 @@ class ModelInfo:
     @property
     def platform(self) -> str:
         """What computes, as metadata and configuration name it."""
-        return f"onnxruntime_{self.provider}_{self.precision}" + ("" if self.certified else "_UNCERTIFIED")
+        return f"{self.plan.runtime}_{self.provider}_{self.precision}" + ("" if self.certified else "_UNCERTIFIED")
 
     @property
     def certificate_id(self) -> str:

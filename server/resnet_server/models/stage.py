@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from resnet_server.engines.api import CPU_PROVIDER
+from resnet_server.engines.api import is_on_host
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.assembly import assemble
 from resnet_server.models.loaded import Loaded
@@ -56,7 +56,7 @@ class ProcessStage:
     async def prepare(self, loaded: Loaded) -> Kept | None:
         """See `Stage.prepare`."""
         model = self._models[loaded] = assemble(loaded.info, loaded.engines, self._settings, self._metrics)
-        looked_after = loaded.info.provider == CPU_PROVIDER  # a GPU is not shared with whatever else runs on the host
+        looked_after = is_on_host(loaded.info.provider)  # a GPU is not shared with whatever else runs on the host
         return self._loader.keep(loaded, model) if looked_after else None
 
     async def switch(self, serving: Sequence[Loaded], own: Mapping[str, ModelSettings]) -> None:

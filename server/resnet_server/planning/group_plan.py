@@ -20,8 +20,8 @@ class MemberFacts:
     multiply_adds: int = 0
 
 
-Where = tuple[int, int, int, bool]
-"""Engines, threads, rows, wide."""
+Where = tuple[int, int, int, bool, str]
+"""Engines, threads, rows, wide, runtime."""
 
 
 def label(name: str, precision: str) -> str:
@@ -36,7 +36,7 @@ def members_of(plan: Plan) -> tuple[str, ...]:
 
 def costs(plan: Plan, member: str) -> tuple[float, float]:
     """Seconds of a batch of one member in the layout of the plan: `fixed`, and `per_row`."""
-    return fit([t for t in plan.trials if t.layout == (member, plan.engines, plan.threads) and not t.wide])
+    return fit([t for t in plan.trials if t.layout == (member, *plan.layout[1:]) and not t.wide])
 
 
 def choose_for_group(trials: Sequence[Trial], facts: Mapping[str, MemberFacts], latency_target: float | None, cores: int) -> Plan:
@@ -78,7 +78,7 @@ def smoothed(trials: Sequence[Trial], facts: Mapping[str, MemberFacts]) -> list[
 
 def place(trial: Trial) -> Where:
     """Where and with how many rows it ran."""
-    return trial.engines, trial.threads, trial.rows, trial.wide
+    return trial.engines, trial.threads, trial.rows, trial.wide, trial.runtime
 
 
 def together(trials: Sequence[Trial], members: Sequence[str], latency_target: float | None) -> list[Trial]:

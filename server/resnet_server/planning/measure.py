@@ -9,14 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnet_server.engines.api import Device, EngineSpec, power_of_two_buckets
+from resnet_server.engines.api import ONNXRUNTIME, Device, EngineSpec, power_of_two_buckets
 from resnet_server.engines.compute import Compute
+from resnet_server.engines.runtimes import own_sizes
 from resnet_server.errors import EngineError
 from resnet_server.planning.disturbance import processor_time
 from resnet_server.planning.plan import UNDISTURBED, Trial
@@ -29,7 +31,7 @@ LEAST_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Task:
-    """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials together.
+    """`files` by precision, `layouts` of engines x threads (the preferred first), and `seconds` for all trials of `runtime`.
 
     With `accuracies` the files are a group's, by the labels of its members, which all serve together: an accurate one may be slow.
     """
@@ -43,11 +45,12 @@ class Task:
     seconds: float
     channels: int = 3
     accuracies: dict[str, float] = field(default_factory=dict)
+    runtime: str = ONNXRUNTIME
 
 
 @dataclass(frozen=True)
 class Found:
-    """The trials, and the precisions that ONNX Runtime refuses, with the reason."""
+    """The trials, and the precisions that the runtime refuses, with the reason."""
 
     trials: tuple[Trial, ...]
     broken: dict[str, str]
@@ -106,7 +109,9 @@ class Bench:
     def _open(self, precision: str, engines: int, threads: int, wide: int = 0) -> list[Compute]:
         task = self._task
         shape = (task.max_batch, task.height, task.width, 0)
-        spec = EngineSpec(Path(task.files[precision]), Device(*task.device), threads, wide, *shape, channels=task.channels)
+        path = Path(task.files[precision])
+        spec = EngineSpec(path, Device(*task.device), threads, wide, *shape, channels=task.channels)
+        spec = replace(spec, runtime=task.runtime, own_sizes=own_sizes(task.runtime, [path]))
         return [Compute(spec) for _ in range(engines)]
 
     def _measure(
@@ -116,6 +121,7 @@ class Bench:
 
         Not the time of all batches by their number: an engine that waits for the other's last batch would count against large ones.
         """
+        self._prepare(computes, rows, wide)
         taken: list[list[float]] = [[] for _ in computes]
         barrier = threading.Barrier(len(computes) + 1)
 
@@ -137,9 +143,17 @@ class Bench:
         for thread in threads:
             thread.join()
         share = processor_time().share_since(before)
-        trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide, share)
+        trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide, share, self._task.runtime)
         self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
         return trial
+
+    def _prepare(self, computes: list[Compute], rows: int, wide: bool) -> None:
+        """Compile what is not compiled yet; none of the time for trials is used up by that."""
+        began = time.perf_counter()
+        with ThreadPoolExecutor(len(computes)) as pool:
+            for prepared in [pool.submit(compute.prepare, rows, wide) for compute in computes]:
+                prepared.result()
+        self._ends += time.perf_counter() - began
 
 
 def promising(rates: dict[str, float], accuracies: dict[str, float], calm: bool = True) -> list[str]:

@@ -6,18 +6,22 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from resnet_server.engines.api import ONNXRUNTIME, RUNTIME_NAMES
+
 NEAR_BEST = 0.985  # a smaller batch that reaches this share of the throughput answers sooner
 HANDOVER_SECONDS = 4e-4  # of processor time, on both sides of the process border together, for each batch
 GRAIN_SECONDS = 1.5e-3  # an engine more is worth it for batches that compute much longer than handing over takes
 LEAST_GRAIN_SECONDS = 0.75e-3  # where so few rows are here that waiting for a grain would leave engines idle
 UNDISTURBED = 0.8  # of the processor time; a plan of which a candidate got less is used for now, and measured again in calm
 NEAR_LAYOUT = 0.95  # a layout that serves so much of the best one's batches is taken if it serves more single images
+Layout = tuple[str, int, int, str]
+"""Precision, engines, threads, runtime."""
 WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`engines` of `threads` each, all busy with batches of `rows`: a batch takes `seconds`.
+    """`engines` of `threads` each, all busy with batches of `rows`: a batch takes `seconds` of `runtime`.
 
     `wide`: a lone engine whose threads spin, which has the machine to itself. `share` is the processor time that it got of what it
     wanted: below 1, others were at work here.
@@ -30,6 +34,7 @@ class Trial:
     seconds: float
     wide: bool = False
     share: float = 1.0
+    runtime: str = ONNXRUNTIME
 
     @property
     def throughput(self) -> float:
@@ -42,14 +47,17 @@ class Trial:
         return self.engines * self.rows / (self.seconds + HANDOVER_SECONDS)
 
     @property
-    def layout(self) -> tuple[str, int, int]:
+    def layout(self) -> Layout:
         """What makes a plan, but for the batch."""
-        return self.precision, self.engines, self.threads
+        return self.precision, self.engines, self.threads, self.runtime
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Batches of at most `batch` rows; one takes `fixed` + `per_row` * rows seconds; alone, it has `wide_threads` (0: as always)."""
+    """Batches of at most `batch` rows; one takes `fixed` + `per_row` * rows seconds; alone, it has `wide_threads` (0: as always).
+
+    `left_out`: runtimes that are not tried again, since the certificate does not hold on them here.
+    """
 
     precision: str
     engines: int
@@ -60,6 +68,8 @@ class Plan:
     per_row: float
     reason: str
     trials: tuple[Trial, ...]
+    runtime: str = ONNXRUNTIME
+    left_out: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -79,12 +89,13 @@ class Plan:
     @property
     def wide_seconds(self) -> float:
         """For a lone image on `wide_threads`."""
-        return next(t.seconds for t in self.trials if t.wide and (t.precision, t.threads) == (self.precision, self.wide_threads))
+        wanted = self.precision, self.wide_threads, self.runtime
+        return next(trial.seconds for trial in self.trials if trial.wide and (trial.precision, trial.threads, trial.runtime) == wanted)
 
     @property
-    def layout(self) -> tuple[str, int, int]:
-        """Precision, engines, threads."""
-        return self.precision, self.engines, self.threads
+    def layout(self) -> Layout:
+        """What is compared with that of trials."""
+        return self.precision, self.engines, self.threads, self.runtime
 
     @property
     def grain(self) -> int:
@@ -107,7 +118,8 @@ class Plan:
     def from_json(text: str) -> "Plan":
         """Read `to_json`; raises ValueError, KeyError or TypeError for anything else."""
         values = json.loads(text)
-        return Plan(**{**values, "trials": tuple(Trial(**trial) for trial in values["trials"])})
+        trials = tuple(Trial(**trial) for trial in values["trials"])
+        return Plan(**{**values, "trials": trials, "left_out": tuple(values["left_out"])})
 
 
 def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) -> Plan:
@@ -125,14 +137,16 @@ def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) ->
     best = best_layout(within) if within else min(busy, key=lambda trial: trial.seconds)
     same = [trial for trial in within if trial.layout == best.layout and trial.served >= NEAR_BEST * best.served]
     taken = min(same, key=lambda trial: trial.rows, default=best)
-    wide = widest([trial for trial in trials if trial.precision == best.precision], best.threads)
+    precision, engines, threads, runtime = best.layout
+    wide = widest([trial for trial in trials if (trial.precision, trial.runtime) == (precision, runtime)], threads)
     fixed, per_row = fit([trial for trial in busy if trial.layout == best.layout])
-    return Plan(*best.layout, wide, taken.rows, fixed, per_row, explain(taken, busy, latency_target, bool(within)), tuple(trials))
+    reason = explain(taken, busy, latency_target, bool(within))
+    return Plan(precision, engines, threads, wide, taken.rows, fixed, per_row, reason, tuple(trials), runtime)
 
 
 def best_layout(within: Sequence[Trial]) -> Trial:
     """The trial with the most images served, of the layout that is best for batches and singles."""
-    best: dict[tuple[str, int, int], Trial] = {}
+    best: dict[Layout, Trial] = {}
     for trial in within:
         best[trial.layout] = max(best.get(trial.layout, trial), trial, key=lambda trial: trial.served)
     singles = {trial.layout: trial.served for trial in within if trial.rows == 1}
@@ -174,6 +188,6 @@ def explain(taken: Trial, busy: Sequence[Trial], latency_target: float | None, r
             else f"; no batch keeps within {1e3 * latency_target:g} ms, this is the fastest"
         )
     if others:
-        (precision, engines, threads), rate = max(others.items(), key=lambda item: item[1])
-        text += f"; next: {engines} x {threads} in {precision}, {rate:,.0f} images/s"
+        (precision, engines, threads, runtime), rate = max(others.items(), key=lambda item: item[1])
+        text += f"; next: {engines} x {threads} in {precision} on {RUNTIME_NAMES[runtime]}, {rate:,.0f} images/s"
     return text

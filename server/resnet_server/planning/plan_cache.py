@@ -12,7 +12,7 @@ from resnet_server.planning.plan import Plan
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 
 
 def default_folder() -> Path:

@@ -6,13 +6,12 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
-import onnxruntime
-
-from resnet_server.engines.api import CUDA_PROVIDER, Device
+from resnet_server.engines.api import CUDA_PROVIDER, ONNXRUNTIME, RUNTIME_NAMES, Device
 from resnet_server.engines.device import available_cores
+from resnet_server.engines.runtimes import pick_runtimes, runtime_version
 from resnet_server.errors import EngineError
 from resnet_server.planning.group_plan import MemberFacts, choose_for_group
 from resnet_server.planning.measure import Found, Task, layouts
@@ -23,7 +22,7 @@ from resnet_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-METHOD = 3  # of measuring and choosing; a plan that was made by another one is not used
+METHOD = 4  # of measuring and choosing; a plan that was made by another one is not used
 GRACE_SECONDS = 120.0  # to open the sessions of a large network
 
 
@@ -48,7 +47,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the precisions that ONNX Runtime refuses to open, and whether the plan was kept from before."""
+    """A plan, what could not be measured (precisions, or a whole runtime) with the reason, and whether the plan was kept from before."""
 
     plan: Plan
     broken: dict[str, str]
@@ -58,15 +57,19 @@ class Planned:
 class Planner:
     """Measures plans on one device, and keeps them; `fresh`: measures even where one is kept.
 
-    With a `niceness` (0 to 19, as `nice` has it) it measures in the time that others leave.
+    With a `niceness` (0 to 19, as `nice` has it) it measures in the time that others leave. Runtimes that are `left_out` are not tried.
+    Raises StartError where the settings ask for a runtime that cannot compute here.
     """
 
-    def __init__(self, settings: Settings, device: Device, fresh: bool = False, niceness: int = 0) -> None:
+    def __init__(self, settings: Settings, device: Device, fresh: bool = False, niceness: int = 0, left_out: Sequence[str] = ()) -> None:
         self._settings = settings
         self._niceness = niceness
         self._fresh = fresh
         self._device = device
         self._running: subprocess.Popen[str] | None = None
+        self._given_up = False
+        self._runtimes = pick_runtimes(settings.runtime, device, settings.engine_mode)
+        self._left_out = tuple(left_out)
         self._cache = PlanCache(settings.plan_cache) if settings.plan_cache is not None else None
 
     @property
@@ -88,24 +91,64 @@ class Planner:
 
     def measure(self, files: Sequence[ModelFile], members: Members = None) -> Planned:
         """Measure a plan even if one is stored. A doubtful plan is not stored and replaces none."""
-        found = self._try(files, {label: facts.accuracy for label, facts in (members or {}).items()})
+        self._given_up = False
+        found = self._try_all(files, {label: facts.accuracy for label, facts in (members or {}).items()})
         if not found.trials:
             raise EngineError("; ".join(found.broken.values()) or "the trial found nothing")
-        limits = (self._settings.latency_target, self.cores)
-        plan = choose_for_group(found.trials, members, *limits) if members else choose(found.trials, *limits)
+        plan = self._choose(found.trials, members)
         if plan.doubtful:
             log.warning("plan: measured while others used the processor (its share was %.0f %%); not kept", 100 * plan.share)
         elif self._cache and not found.broken:
             self._cache.save(self._key(files, members), plan)
         return Planned(plan, found.broken, cached=False)
 
-    def _try(self, files: Sequence[ModelFile], accuracies: dict[str, float]) -> Found:
+    def without(self, planned: Planned, files: Sequence[ModelFile]) -> Planned | None:
+        """The best plan on ONNX Runtime, from the same trials, since that of `planned` on another does not hold here; None without one.
+
+        It is kept, so that the next start does not try again what does not hold.
+        """
+        plan = planned.plan
+        trials = [trial for trial in plan.trials if trial.runtime == ONNXRUNTIME]
+        if plan.runtime == ONNXRUNTIME or not trials:
+            return None
+        other = replace(self._choose(trials, None), left_out=(*plan.left_out, plan.runtime))
+        if self._cache and not other.doubtful and not planned.broken:
+            self._cache.save(self._key(files, None), other)
+        return Planned(other, planned.broken, cached=False)
+
+    def _choose(self, trials: Sequence[Trial], members: Members) -> Plan:
+        limits = (self._settings.latency_target, self.cores)
+        plan = choose_for_group(trials, members, *limits) if members else choose(trials, *limits)
+        return replace(plan, left_out=self._left_out)
+
+    def _try_all(self, files: Sequence[ModelFile], accuracies: dict[str, float]) -> Found:
+        """The trials of each runtime, in processes one after the other; one runtime that fails leaves those of the others."""
+        trials: list[Trial] = []
+        broken: dict[str, str] = {}
+        runtimes = [runtime for runtime in self._runtimes if runtime not in self._left_out]
+        seconds = self._settings.plan_seconds * max(1, len({file.path.parent for file in files})) / len(runtimes)
+        for runtime in runtimes:
+            try:
+                found = self._try(files, accuracies, runtime, seconds)
+            except EngineError as error:
+                if self._given_up or runtime == runtimes[0]:
+                    raise
+                log.warning("plan: %s is left out: %s", RUNTIME_NAMES[runtime], error)
+                broken[runtime] = str(error)
+                continue
+            trials += found.trials
+            for precision, reason in found.broken.items():
+                if runtime != runtimes[0]:
+                    log.warning("plan: %s is left out for %s: %s", RUNTIME_NAMES[runtime], precision, reason)
+                broken[f"{precision} on {runtime}"] = reason
+        return Found(tuple(trials), broken)
+
+    def _try(self, files: Sequence[ModelFile], accuracies: dict[str, float], runtime: str, seconds: float) -> Found:
         settings = self._settings
         shapes = tuple(layouts(self.cores, settings.engines, settings.threads))
         paths = {file.precision: str(file.path) for file in files}
         size = (files[0].height, files[0].width)
-        seconds = settings.plan_seconds * max(1, len({file.path.parent for file in files}))
-        task = Task(paths, astuple(self._device), shapes, settings.max_batch, *size, seconds, files[0].channels, accuracies)
+        task = Task(paths, astuple(self._device), shapes, settings.max_batch, *size, seconds, files[0].channels, accuracies, runtime)
         with tempfile.TemporaryFile("w+", encoding="utf-8") as result:
             status, said = self._run(result.fileno(), json.dumps(asdict(task)), seconds + GRACE_SECONDS)
             last = (said.strip().splitlines() or ["it said nothing"])[-1]
@@ -122,6 +165,8 @@ class Planner:
         """Exit status and what was said by a process that writes to `result`, and that `give_up` ends."""
         command = bond.command("resnet_server.planning.measure", str(result), str(self._niceness))
         pipe = subprocess.PIPE
+        if self._given_up:
+            raise EngineError("plan: given up")
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, pass_fds=(result,)) as process:
             self._running = process
             try:
@@ -135,6 +180,7 @@ class Planner:
 
     def give_up(self) -> None:
         """End what is measured, if something is, from another thread; `plan` then raises EngineError."""
+        self._given_up = True
         running = self._running
         if running is not None:
             running.kill()
@@ -147,7 +193,7 @@ class Planner:
             "method": METHOD,
             "files": sorted(file.sha256 for file in files),
             "machine": [processor(), self.cores, self._device.provider, self._device.name, os.uname().machine],
-            "onnxruntime": onnxruntime.__version__,
+            "runtimes": {runtime: runtime_version(runtime) for runtime in self._runtimes},
             "limits": [settings.engines, settings.threads, settings.max_batch, settings.latency_target],
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
+from resnet_server.engines.api import RUNTIME_NAMES
 from resnet_server.planning.plan import Plan, Trial
 from resnet_server.planning.planner import Planned
 
@@ -21,14 +22,15 @@ def plan_table(title: str, plan: Plan) -> Table:
     sizes = sorted({trial.rows for trial in trials})
     table = Table(title=title, caption=sentence(plan), title_justify="left", caption_justify="left")
     table.add_column("precision")
+    table.add_column("runtime")
     table.add_column("engines x threads")
     for size in sizes:
         table.add_column(f"{size} rows", justify="right")
     for layout in dict.fromkeys(trial.layout for trial in trials):
         cells = {trial.rows: trial for trial in trials if trial.layout == layout}
-        precision, engines, threads = layout
+        precision, engines, threads, runtime = layout
         row = [cell(cells.get(size), layout == plan.layout and size == plan.batch) for size in sizes]
-        table.add_row(precision, f"{engines} x {threads}", *row)
+        table.add_row(precision, RUNTIME_NAMES[runtime], f"{engines} x {threads}", *row)
     return table
 
 
@@ -42,7 +44,7 @@ def cell(trial: Trial | None, taken: bool) -> str:
 def sentence(plan: Plan) -> str:
     """The plan in words."""
     wide = f"; a lone image runs on {plan.wide_threads} threads in {1e3 * plan.wide_seconds:.2f} ms" if plan.wide_threads else ""
-    return f"* {plan.engines} x {plan.threads} in {plan.precision}: {plan.reason}{wide}"
+    return f"* {plan.engines} x {plan.threads} in {plan.precision} on {RUNTIME_NAMES[plan.runtime]}: {plan.reason}{wide}"
 
 
 def lines(table: Table) -> Iterable[str]:

@@ -8,7 +8,7 @@ from resnet_proto.manifest import LABELS_FILE
 
 from resnet_server.batching.row_queue import LOW, NORMAL
 from resnet_server.endpoints.error_status import Border, Context
-from resnet_server.engines.api import CPU_PROVIDER
+from resnet_server.engines.api import is_on_host
 from resnet_server.models.registry import Registry
 from resnet_server.models.served_model import ServedModel
 from resnet_server.models.versions import parse_versions
@@ -49,7 +49,7 @@ class ModelConfigService:
         shape = (spec.height, spec.width, spec.channels or 3)
         config.input.add(name=spec.name, data_type=pb.TYPE_UINT8, format=pb.ModelInput.FORMAT_NHWC, dims=shape)
         config.output.add(name=output.name, data_type=pb.TYPE_FP32, dims=(output.classes,), label_filename=LABELS_FILE)
-        kind = pb.ModelInstanceGroup.KIND_CPU if info.provider == CPU_PROVIDER else pb.ModelInstanceGroup.KIND_GPU
+        kind = pb.ModelInstanceGroup.KIND_CPU if is_on_host(info.provider) else pb.ModelInstanceGroup.KIND_GPU
         config.instance_group.add(name=f"{model.name}_{info.provider}", count=info.plan.engines, kind=kind)
         for key, value in model.properties.items():
             config.parameters[key].string_value = value

@@ -123,7 +123,7 @@ class Worker:
 
 def encode(spec: EngineSpec) -> str:
     """The spec as JSON."""
-    names = ("threads", "wide_threads", "max_rows", "height", "width", "classes", "channels", "sha256", "niceness")
+    names = ("threads", "wide_threads", "max_rows", "height", "width", "classes", "channels", "sha256", "niceness", "runtime", "own_sizes")
     values = {name: getattr(spec, name) for name in names}
     others = [(str(file.path), file.sha256) for file in spec.others]
     return json.dumps({**values, "path": str(spec.path), "device": astuple(spec.device), "others": others})
