@@ -1,7 +1,7 @@
 """A certificate held to a small sample where the model is served: the same file must compute what it computed when certified."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ Errors = NDArray[np.float64]
 # Kernels of other processors round differently; more than this share of the certified error is no rounding. Without VNNI, integer
 # kernels were seen to differ by up to 0.08 of it, and by 0.38 to 0.49 where pairs saturate (tests/unit/export/test_saturation.py).
 OWN_SHARE = 0.25
+# Another runtime rounds at other places: INT8 by OpenVINO was seen 0.4 to 0.8 of the certified error away from INT8 by ONNX Runtime, and
+# 5 to 14 % nearer to the reference than that. It must come as near, but for what a mean over a sample varies by.
+NEARNESS = 1.05
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class SampleCheck:
 class Expected:
     """What a sample is held to: the reference's logits FP32 [n, classes], and the artifact's `own` where it was certified.
 
-    `own` is None in versions of format 1; `generated` images have no answers that agreement could mean.
+    `own` is None in versions of format 1; `generated` images have no answers that agreement could mean. `elsewhere`: another runtime
+    computes than the one that the certificate was made on.
     """
 
     reference: Logits
@@ -39,11 +43,12 @@ class Expected:
     certificate: Certificate
     multi_label: bool = False
     generated: bool = False
+    elsewhere: bool = False
 
     def rows(self, count: int) -> "Expected":
         """Of the first `count` images only."""
         own = None if self.own is None else self.own[:count]
-        return Expected(self.reference[:count], own, self.certificate, self.multi_label, self.generated)
+        return replace(self, reference=self.reference[:count], own=own)
 
 
 def check_sample(logits: Logits, expected: Expected) -> SampleCheck:
@@ -69,7 +74,10 @@ def _against_bound(errors: Errors, bound: float | None, policy: Policy) -> str:
 def _against_own(logits: Logits, expected: Expected, bound: float | None) -> str:
     """The largest distance is bounded as the certified error was; the mean, where rounding differs, by a share of the mean error."""
     if expected.own is None:
-        return ""
+        unknown = expected.elsewhere and bound is None
+        return "the version holds no logits of its own that another runtime could be held to" if unknown else ""
+    if expected.elsewhere and bound is None:
+        return _as_near(logits, expected, expected.own)
     distance = np.abs(logits.astype(np.float64) - expected.own)
     made = expected.certificate
     worst = distance.max(axis=1)
@@ -82,6 +90,16 @@ def _against_own(logits: Logits, expected: Expected, bound: float | None) -> str
             f"{OWN_SHARE * made.mean_abs_error:.3g}, a quarter of the certified error"
         )
     return ""
+
+
+def _as_near(logits: Logits, expected: Expected, own: Logits) -> str:
+    """Where rounding decides, another runtime is held to how near the file came to the reference when it was certified."""
+    reference, made = expected.reference, expected.certificate
+    errors, certified = np.abs(logits.astype(np.float64) - reference), np.abs(own.astype(np.float64) - reference)
+    if errors.max() > made.max_abs_error:
+        return f"logits are off by up to {errors.max():.3g}; the certified error is {made.max_abs_error:.3g} at most"
+    most = NEARNESS * certified.mean()
+    return f"logits are off by {errors.mean():.3g} in the mean; allowed {most:.3g}, as when certified" if errors.mean() > most else ""
 
 
 def _agreement(errors: Errors, same: NDArray[np.bool_], policy: Policy) -> str:

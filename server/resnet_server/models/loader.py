@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from resnet_proto.manifest import PRECISIONS, ManifestError, check_certificate, read_replay
+from resnet_proto.manifest import PRECISIONS, ManifestError, ReplaySample, check_certificate, read_replay
+from resnet_proto.sample_check import Expected
 
-from resnet_server.engines.api import CUDA_PROVIDER, RUNTIME_NAMES, Device, Engine, EngineSpec, NetworkFile
+from resnet_server.engines.api import CUDA_PROVIDER, ONNXRUNTIME, RUNTIME_NAMES, Device, Engine, EngineSpec, NetworkFile
 from resnet_server.engines.gpu.memory import GpuMemory, open_gpu_memory
 from resnet_server.engines.process.engine import ProcessEngine
 from resnet_server.engines.runtimes import computes_in_process, own_sizes
@@ -160,7 +161,7 @@ class Loader:
         engines = await self.open_engines(self.spec_of([origin], plan), plan, labels, check, origin.beside)
         certified = is_certified(published, candidate)
         if sample is not None and certified:
-            keep_certified(engines, [ReplayTask(sample.images, sample.expected(manifest, candidate.artifact))])
+            keep_certified(engines, [ReplayTask(sample.images, expected_of(origin, sample, plan.runtime))])
         provider = self.device.provider_of(plan.runtime)
         info = ModelInfo(manifest, published.labels, candidate.artifact.precision, provider, certified, checks[-1], plan, published.own)
         self.log_ready(info)
@@ -249,7 +250,7 @@ class Loader:
         if sample is None or not is_certified(published, candidate):
             return None
         started = time.monotonic()
-        spec, expected = engine.spec, sample.expected(published.manifest, candidate.artifact)
+        spec, expected = engine.spec, expected_of(origin, sample, engine.spec.runtime)
         pauses = PAUSES if origin.beside else 0.0
         check = await replay(engine, spec.buckets, bool(spec.wide_threads), sample.images, expected, pauses, network)
         result = Replay(check, time.monotonic() - started)
@@ -301,6 +302,12 @@ def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like
             reason = f"taken over from version {info.manifest.version}; to be measured in calm"
             return replace(info.plan, reason=reason, trials=tuple(replace(trial, share=0.0) for trial in info.plan.trials))
     return None
+
+
+def expected_of(origin: Origin, sample: ReplaySample, runtime: str) -> Expected:
+    """What a runtime must compute of the sample: certificates are made on ONNX Runtime."""
+    expected = sample.expected(origin.published.manifest, origin.candidate.artifact)
+    return replace(expected, elsewhere=runtime != ONNXRUNTIME)
 
 
 def model_labels(info: ModelInfo) -> tuple[str, str, str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from resnet_server.cli import main
-from resnet_server.engines.api import Images
+from resnet_server.engines.api import ONNXRUNTIME, OPENVINO, Images
 from resnet_server.planning.measure import Bench, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.plan_cache import PlanCache
@@ -23,7 +23,7 @@ TRIALS = [
 
 def test_the_highest_throughput_wins_in_the_smallest_batch_that_comes_near() -> None:
     plan = choose(TRIALS, None, 2)
-    assert (plan.layout, plan.batch) == (("int8", 2, 1), 64)
+    assert (plan.layout, plan.batch) == (("int8", 2, 1, ONNXRUNTIME), 64)
     assert [plan.fixed, plan.per_row] == pytest.approx([0.1e-3, 0.4e-3])
     assert plan.throughput == pytest.approx(2 * 64 / 25.7e-3)
     assert "next: 2 x 1 in fp32" in plan.reason
@@ -34,9 +34,9 @@ def test_the_highest_throughput_wins_in_the_smallest_batch_that_comes_near() -> 
 def test_of_layouts_that_serve_batches_alike_the_one_that_serves_singles_best_is_taken() -> None:
     wide = [Trial("fp32", 1, 2, rows, seconds) for rows, seconds in ((1, 1.2e-3), (64, 32e-3))]
     narrow = [Trial("fp32", 2, 1, rows, seconds) for rows, seconds in ((1, 1.2e-3), (64, 65.5e-3))]
-    assert choose([*wide, *narrow], None, 2).layout == ("fp32", 2, 1)  # 2 % less in batches, twice as many singles
+    assert choose([*wide, *narrow], None, 2).layout == ("fp32", 2, 1, ONNXRUNTIME)  # 2 % less in batches, twice as many singles
     much_better = [replace(trial, seconds=trial.seconds * 0.8) for trial in wide]
-    assert choose([*much_better, *narrow], None, 2).layout == ("fp32", 1, 2)
+    assert choose([*much_better, *narrow], None, 2).layout == ("fp32", 1, 2, ONNXRUNTIME)
 
 
 def test_a_plan_is_doubtful_if_one_candidate_was_disturbed() -> None:
@@ -46,7 +46,7 @@ def test_a_plan_is_doubtful_if_one_candidate_was_disturbed() -> None:
 
 def test_a_latency_target_bounds_the_batch() -> None:
     plan = choose(TRIALS, 5e-3, 2)
-    assert (plan.layout, plan.batch) == (("int8", 2, 1), 8)
+    assert (plan.layout, plan.batch) == (("int8", 2, 1, ONNXRUNTIME), 8)
     assert "within 5 ms" in plan.reason
 
 
@@ -60,7 +60,7 @@ def test_a_lone_image_takes_all_cores_where_that_is_measured_to_pay() -> None:
     alone = Trial("fp32", 1, 1, 1, 1.1e-3)
     wide = Trial("fp32", 1, 2, 1, 0.6e-3, wide=True)
     plan = choose([*TRIALS[:6], alone, wide], None, 2)
-    assert (plan.wide_threads, plan.wide_seconds, plan.layout) == (2, 0.6e-3, ("fp32", 2, 1))
+    assert (plan.wide_threads, plan.wide_seconds, plan.layout) == (2, 0.6e-3, ("fp32", 2, 1, ONNXRUNTIME))
     assert choose([*TRIALS[:6], alone, replace(wide, seconds=1.05e-3)], None, 2).wide_threads == 0
     assert choose([*TRIALS[:6], alone, replace(wide, precision="int8")], None, 2).wide_threads == 0
     assert choose([*TRIALS[:6], wide], None, 2).wide_threads == 0
