@@ -86,7 +86,7 @@ class Planner:
 
     def kept(self, files: Sequence[ModelFile], members: Members = None) -> Planned | None:
         """The plan that was measured before, if there is one."""
-        plan = self._cache.load(self._key(files, members)) if self._cache and not self._fresh else None
+        plan = self._cache.load(self.key(files, members)) if self._cache and not self._fresh else None
         return None if plan is None else Planned(plan, {}, cached=True)
 
     def measure(self, files: Sequence[ModelFile], members: Members = None) -> Planned:
@@ -99,7 +99,7 @@ class Planner:
         if plan.doubtful:
             log.warning("plan: measured while others used the processor (its share was %.0f %%); not kept", 100 * plan.share)
         elif self._cache and not found.broken:
-            self._cache.save(self._key(files, members), plan)
+            self._cache.save(self.key(files, members), plan)
         return Planned(plan, found.broken, cached=False)
 
     def without(self, planned: Planned, files: Sequence[ModelFile]) -> Planned | None:
@@ -113,7 +113,7 @@ class Planner:
             return None
         other = replace(self._choose(trials, None), left_out=(*plan.left_out, plan.runtime))
         if self._cache and not other.doubtful and not planned.broken:
-            self._cache.save(self._key(files, None), other)
+            self._cache.save(self.key(files, None), other)
         return Planned(other, planned.broken, cached=False)
 
     def _choose(self, trials: Sequence[Trial], members: Members) -> Plan:
@@ -185,7 +185,8 @@ class Planner:
         if running is not None:
             running.kill()
 
-    def _key(self, files: Sequence[ModelFile], members: Members) -> dict[str, object]:
+    def key(self, files: Sequence[ModelFile], members: Members = None) -> dict[str, object]:
+        """What a kept plan depends on."""
         settings = self._settings
         group = {"group": [(file.precision, file.sha256, members[file.precision].accuracy) for file in files]} if members else {}
         return {

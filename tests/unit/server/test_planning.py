@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from resnet_server.cli import main
-from resnet_server.engines.api import ONNXRUNTIME, OPENVINO, Images
+from resnet_server.engines.api import ONNXRUNTIME, Images
 from resnet_server.planning.measure import Bench, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.plan_cache import PlanCache
@@ -72,6 +72,9 @@ class Scripted:
     def __init__(self, *seconds: float) -> None:
         self._seconds = list(seconds)
         self._never = threading.Event()
+
+    def prepare(self, rows: int, alone: bool) -> None:
+        """There is nothing to compile."""
 
     def run(self, images: Images, rows: int, alone: bool) -> None:
         self._never.wait(self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0])
