@@ -22,7 +22,7 @@ HEADER = "# Made by `make lock`; do not edit.\n"
 
 
 EXTRAS = {
-    "server.lock": ("server", "traces", "remote"),
+    "server.lock": ("server", "openvino", "traces", "remote"),
     "server-gpu.lock": ("server-gpu", "traces", "remote"),
     "bench.lock": ("bench",),
     "export.lock": ("export",),

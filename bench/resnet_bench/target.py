@@ -1,5 +1,6 @@
 """The server under test: started for the benchmark or running already; its processes, and its metrics."""
 
+import os
 import re
 import signal
 import socket
@@ -171,14 +172,18 @@ def parsed(text: str, model: str, version: str = "") -> Counts:
 
 @contextmanager
 def started(repository: Path, options: Sequence[str]) -> Iterator[Target]:
-    """Start our server on free ports and stop it at the end; raise BenchError with its last words if it does not start."""
+    """Start our server on free ports and stop it at the end; raise BenchError with its last words if it does not start.
+
+    It computes as what it is compared with does, with ONNX Runtime, unless `options` or the environment say otherwise.
+    """
     if not repository.is_dir():
         raise BenchError(f"repository: {repository} is not a folder; `resnet-export publish` makes one")
     ports = ["--grpc-port", "0", "--metrics-port", "0", "--http-port", "off"]
     arguments = ["serve", "--repository", str(repository), "--host", "127.0.0.1", *ports, *options]
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "resnet_server", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+        environment = {"RESNET_SERVER_RUNTIME": "onnxruntime", **os.environ}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=environment)
         try:
             grpc_port, metrics_port = _ports(process, log)
             setup = " ".join(options) or "as it starts by default"
