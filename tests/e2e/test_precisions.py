@@ -33,7 +33,7 @@ def test_auto_takes_the_fastest_and_says_so(precise_repository: Path, tmp_path: 
         (info,) = client.models()
         log = server.log.read_text()
         assert "resnet20 version 1: plan, measured now" in log
-        assert re.search(rf"\* \d+ x \d+ in {info.precision}: [\d,]+ images/s in batches of", log)
+        assert re.search(rf"\* \d+ x \d+ in {info.precision} on ONNX Runtime: [\d,]+ images/s in batches of", log)
         assert f"the certificate holds here: {info.precision} on 128 images" in log
         properties = metadata(server.url).properties
         assert properties["precision"] == info.precision

@@ -22,7 +22,14 @@ PLAN_SECONDS = 0.3
 def running_app(repository: Path, plan_cache: Path, **given: Any) -> Iterator[App]:
     """Serve on free ports of the loopback until the end of the block; raises what the start raises."""
     ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-    engines = {"engine_mode": "thread", "device": "cpu", "plan_seconds": PLAN_SECONDS, "plan_cache": plan_cache, "drain_seconds": 5.0}
+    engines = {
+        "engine_mode": "thread",
+        "device": "cpu",
+        "runtime": "onnxruntime",
+        "plan_seconds": PLAN_SECONDS,
+        "plan_cache": plan_cache,
+        "drain_seconds": 5.0,
+    }
     app = App(Settings(repository, **{"host": "127.0.0.1", **ports, **engines, **given}))
     hosting, thresholds, level = _Hosting(app), gc.get_threshold(), logging.getLogger().level
     thread = threading.Thread(target=hosting.run, daemon=True)

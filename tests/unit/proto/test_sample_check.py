@@ -1,5 +1,7 @@
 """A sample held to its certificate: what passes, what is refused, and by which words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from resnet_proto.answers import Logits, can_flip, same_answers, spread
@@ -43,6 +45,30 @@ def test_a_general_deviation_is_refused_though_answers_agree(reference: Logits) 
     assert held.own is not None
     check = check_sample(held.own + np.float32(0.03), held)  # the same for every class: no answer changes
     assert "logits differ by 0.03 in the mean from what they were when certified; allowed 0.02" in check.broken
+
+
+def noise(reference: Logits, scale: float, seed: int) -> Logits:
+    return np.random.default_rng(seed).normal(0, scale, reference.shape).astype(np.float32)
+
+
+def test_another_runtime_is_held_to_how_near_the_file_came_to_the_reference(reference: Logits) -> None:
+    """Its rounding is another, so that it lies farther from what was computed then than another processor's kernels may."""
+    held = replace(expected(reference, "int8"), elsewhere=True)
+    near = reference + noise(reference, 0.1, 3)
+    assert check_sample(near, held).broken == ""
+    assert "from what they were when certified" in check_sample(near, replace(held, elsewhere=False)).broken
+    assert "in the mean; allowed 0.0827" in check_sample(reference + noise(reference, 0.12, 3), held).broken
+    near[17, 3] += 1.6
+    assert "off by up to 1." in check_sample(near, held).broken
+    assert "no logits of its own" in check_sample(near, replace(held, own=None)).broken
+    assert held.rows(5).elsewhere
+
+
+def test_another_runtime_is_held_to_a_bound_as_any(reference: Logits) -> None:
+    held = replace(expected(reference, "strict"), elsewhere=True)
+    assert check_sample(reference + np.float32(3e-4), held).broken == ""
+    assert "policy strict allows 0.0004" in check_sample(reference + np.float32(5e-4), held).broken
+    assert check_sample(reference, replace(held, own=None)).broken == ""
 
 
 def test_one_image_that_is_far_off_is_refused(reference: Logits) -> None:

@@ -20,7 +20,7 @@ from resnet_server.planning.plan import Trial, choose
 from resnet_server.settings import Settings, Shares
 
 WRONG = {
-    "precison = 'int8'": "precison: is unknown; expected some of precision, versions, engines, threads, max-batch",
+    "precison = 'int8'": "precison: is unknown; expected some of precision, runtime, versions, engines, threads, max-batch",
     "precision = 'int4'": "precision: 'int4'; expected auto, or some of fp32, fp16, int8 separated by commas",
     "precision = 8": "precision: 8; expected auto, or some of",
     "versions = 'newest'": "versions: 'newest'; expected latest, latest-2",
