@@ -21,6 +21,9 @@ MODES = {1: "L", 3: "RGB"}
 NARROW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # bytes Pillow holds a pixel in; all other modes take 4
 WIDE = 4
 UNROUNDED = 24  # FP32 of three channels, twice
+MOST_READS = 4096
+BYTES_A_READ = 512
+"""An image may be read in MOST_READS pieces, and in one more for each BYTES_A_READ. Encoders write chunks of 8 KiB, of two or three pieces."""
 Kernel = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 
 
@@ -49,16 +52,34 @@ class Bounds:
 UNBOUNDED = Bounds()
 
 
+class Pieces(io.BytesIO):
+    """An encoded image for Pillow, which reads it piece by piece in Python: a PNG's chunks, a JPEG's markers and the padding between them.
+
+    A million of them take seconds, whatever the number of pixels. `read` raises ImageError above the bound.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._most = self._left = MOST_READS + len(data) // BYTES_A_READ
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file."""
+        self._left -= 1
+        if self._left < 0:
+            raise ImageError(f"cannot be decoded: more than {self._most} chunks, markers or other pieces; expected at most that many")
+        return super().read(size)
+
+
 def preprocess(source: bytes | Path, spec: Input, bounds: Bounds = UNBOUNDED) -> NDArray[np.uint8]:
     """Decode JPEG, PNG or WebP to UINT8 [height, width, channels] as the manifest's input says.
 
     EXIF orientation is honoured, CMYK and palettes become RGB, alpha is dropped and 16-bit grey is scaled to 8 bits. Raises
-    ImageError for anything else, and for an image above `bounds` before its pixels are decoded.
+    ImageError for anything else, for an image above `bounds` before its pixels are decoded, and for bytes in more pieces than any has.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that do not touch the pixels
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            with Image.open(Pieces(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
                 return np.asarray(fit(decode(image, spec, bounds), spec, bounds)).reshape(spec.height, spec.width, channels_of(spec))
     except ImageError:
         raise

@@ -61,14 +61,21 @@ def many_scans(width: int, height: int, scans: int) -> bytes:
     return data[:-2] + (scans - data.count(SCAN)) * data[last:-2] + data[-2:]
 
 
-def flood_of_chunks(count: int) -> bytes:
-    """A PNG whose header has `count` chunks, each of which Pillow reads in Python."""
+def flood_of_chunks(before: int, kind: bytes = b"prVt", after: int = 0) -> bytes:
+    """A PNG with so many empty chunks before its pixels, and after them, each of which Pillow reads in Python."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
-    return head + count * chunk(b"prVt", b"") + chunk(b"IDAT", zlib.compress(bytes(8 * 25))) + chunk(b"IEND", b"")
+    pixels = chunk(b"IDAT", zlib.compress(bytes(8 * 25)))
+    return head + before * chunk(kind, b"") + pixels + after * chunk(b"prVt", b"") + chunk(b"IEND", b"")
+
+
+def padded_markers(count: int) -> bytes:
+    """A JPEG with so many bytes of padding before a marker, each of which Pillow reads in Python."""
+    data = encoded(8, 8)
+    return data[:2] + count * b"\xff" + data[2:]
 
 
 def classify(*images: bytes) -> bytes:
@@ -93,6 +100,7 @@ ATTACKS = {
     "two JPEGs of 3,000 scans": Attack(CLASSIFY, lambda: classify(many_scans(4000, 4000, 3000))),
     "JPEGs of 64 scans": Attack(CLASSIFY, lambda: classify(many_scans(6000, 6000, 64))),
     "a flood of PNG chunks": Attack(CLASSIFY, lambda: classify(flood_of_chunks(1_000_000))),
+    "a JPEG of 12 million padding bytes": Attack(CLASSIFY, lambda: classify(padded_markers(12_000_000))),
     "64 PNGs of 49 megapixels": Attack(CLASSIFY, lambda: classify(*[encoded(7000, 7000, "PNG")] * 64)),
     "PNGs of 49 megapixels in 16 bits": Attack(CLASSIFY, lambda: classify(encoded(7000, 7000, "PNG", "I;16"))),
     "150 photographs at once": Attack(CLASSIFY, lambda: classify(photograph()), at_once=150),

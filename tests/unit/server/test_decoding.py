@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from attacks import flood_of_chunks, many_scans
+from attacks import flood_of_chunks, many_scans, padded_markers
 from PIL import Image
 from processes import children, descendants, processor_seconds, wait_for_end
 from resnet_proto.manifest_pb2 import Input
@@ -77,10 +77,15 @@ async def test_small_and_large_images_in_one_call_are_what_one_function_makes_of
         (b"", "images[1]: 0 bytes cannot be decoded: not a JPEG, PNG or WebP image"),
         (b"\xff\xd8" + bytes(100), "images[1]: 102 bytes cannot be decoded"),
         (many_scans(64, 64, MOST_SCANS + 1), "images[1]: a JPEG of 65 scans; expected at most 64"),
+        (flood_of_chunks(10_000), "images[1]: 120069 bytes cannot be decoded: more than 4330 chunks, markers or other pieces"),
+        (flood_of_chunks(500_000), "bytes cannot be decoded: more than"),
+        (flood_of_chunks(10_000, b"IDAT"), "images[1]: 120069 bytes cannot be decoded: more than 4330 chunks"),
+        (flood_of_chunks(0, after=10_000), "images[1]: 120069 bytes cannot be decoded: more than 4330 chunks"),
+        (padded_markers(10_000), "bytes cannot be decoded: more than"),
         (encoded(8000, 7000, "PNG"), "images[1]: 8000x7000 pixels; expected at most 50000000"),
         (encoded(7000, 7000, "PNG", "RGBA"), "bytes to decode; expected at most 268435456"),
     ],
-    ids=["empty", "no image", "scans", "pixels", "bytes"],
+    ids=["empty", "no image", "scans", "chunks", "large, chunks", "empty pixels", "chunks after pixels", "padding", "pixels", "bytes"],
 )
 async def test_an_image_above_a_bound_is_named_and_its_neighbours_live(image: bytes, text: str) -> None:
     good = encoded(40, 40, "PNG")
@@ -101,18 +106,18 @@ async def test_the_bytes_of_a_wide_mode_are_counted() -> None:
 
 
 async def test_what_a_header_does_not_say_ends_with_the_processor_time_it_may_take() -> None:
-    async with decoding(seconds=0.5) as (pool, _):
-        with pytest.raises(InvalidRequestError, match=r"images\[0\]: cannot be decoded within 0.5 s of processor time"):
-            await pool.decode([flood_of_chunks(3_000_000)], SPEC, None)
+    async with decoding(seconds=0.1) as (pool, _):
+        with pytest.raises(InvalidRequestError, match=r"images\[0\]: cannot be decoded within 0.1 s of processor time"):
+            await pool.decode([many_scans(4000, 4000, MOST_SCANS)], SPEC, None)
         assert (await pool.decode([encoded(40, 40)], SPEC, None)).shape == (1, 24, 24, 3)
 
 
 async def test_a_decode_ends_with_its_call() -> None:
-    flood = flood_of_chunks(5_000_000)
+    scans = [many_scans(4000, 4000, MOST_SCANS)] * 64
     async with decoding(seconds=1000.0) as (pool, budget):  # so that nothing but the kill ends it
         with pytest.raises(DeadlineError, match="while the images were decoded"):
-            await pool.decode([flood], SPEC, 0.5)
-        left = asyncio.ensure_future(pool.decode([flood, encoded(3000, 3000)], SPEC, None))
+            await pool.decode(scans, SPEC, 0.5)
+        left = asyncio.ensure_future(pool.decode(scans, SPEC, None))
         busy = await asyncio.wait_for(at_work(), 60)
         left.cancel()
         await asyncio.wait((left,))
