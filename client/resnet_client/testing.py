@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from resnet_proto import classifier_pb2, open_inference_pb2
+from resnet_proto.limits import MAX_MESSAGE_BYTES
 from resnet_proto.trailers import COMPUTED, MAYBE, NOTHING, RETRY_AFTER
 
 THREADS = 16
@@ -69,7 +70,9 @@ class FakeServer:
         self._open = threading.Event()
         self._open.set()
         self._arrived = threading.Condition()
-        self._server = grpc.server(ThreadPoolExecutor(THREADS, "fake-server"), options=[("grpc.max_receive_message_length", 64 << 20)])
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, "fake-server"), options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+        )
         self._server.add_generic_rpc_handlers(
             (
                 _handlers(classifier_pb2, "Classifier", {"Classify": self._classify, "ListModels": self._list}, self._call),

@@ -228,7 +228,7 @@ LOG_LEVEL = option("--log-level", type=click.Choice(["debug", "info", "warning",
     "--max-message-bytes",
     type=click.IntRange(1, 2**31 - 1),
     default=DEFAULTS.max_message_bytes,
-    help="Larger messages are refused; gRPC's own limit of 4 MB would refuse a batch of photographs.",
+    help="Larger messages are refused before they are gathered, which would hold up every other call.",
 )
 @option(
     "--max-held-bytes",

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_proto.limits import MAX_MESSAGE_BYTES
+
 MEBIBYTE = 1 << 20
 ENDING_SECONDS = 3.0
 """For front ends and engines to end after the last answer; most take a tenth of it."""
@@ -85,7 +87,7 @@ class Settings:
     max_delay: float | None = None
     max_batch: int = 64
     max_queue_rows: int = 2048
-    max_message_bytes: int = 64 * MEBIBYTE
+    max_message_bytes: int = MAX_MESSAGE_BYTES
     max_held_bytes: int = 1024 * MEBIBYTE
     max_image_pixels: int = 50_000_000
     drain_seconds: float = 20.0

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from resnet_models.sample import load_sample
 from resnet_proto import open_inference_pb2 as pb
+from resnet_proto.limits import MAX_MESSAGE_BYTES
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 Request = pb.ModelInferRequest
@@ -180,7 +181,7 @@ def test_typed_contents_are_checked(kind: str, values: list[float], message: str
 
 def test_a_request_above_the_message_limit_is_refused(stub: GRPCInferenceServiceStub) -> None:
     request = request_for(load_sample().images[:1])
-    raw(request, bytes(65 << 20))
+    raw(request, bytes(MAX_MESSAGE_BYTES))
     with pytest.raises(grpc.RpcError) as error:
         stub.ModelInfer(request)
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 from resnet_models.sample import load_sample
 from resnet_proto import open_inference_pb2 as pb
+from resnet_proto.limits import MAX_MESSAGE_BYTES
 from resnet_proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from resnet_server.endpoints.http.calls import STATUS
 from serving import RunningServer
@@ -112,7 +113,7 @@ def test_bombs_and_bodies_too_large_are_refused(http: httpx.Client) -> None:
     bomb = gzip.compress(bytes(1 << 27))
     assert len(bomb) < 1 << 18
     answer = http.post(INFER, content=bomb, headers={"Content-Encoding": "gzip"})
-    assert (answer.status_code, answer.json()["error"].partition(";")[0]) == (413, "body: more than 67108864 bytes")
+    assert (answer.status_code, answer.json()["error"].partition(";")[0]) == (413, f"body: more than {MAX_MESSAGE_BYTES} bytes")
 
 
 async def test_a_body_announced_too_large_is_refused_before_it_comes(connection: Any) -> None:

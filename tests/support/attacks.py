@@ -10,9 +10,11 @@ import numpy as np
 from fuzzing import CLASSIFIER, INFERENCE, inference_request
 from PIL import Image
 from resnet_proto.classifier_pb2 import ClassifyRequest
+from resnet_proto.limits import MAX_MESSAGE_BYTES
 
 MEBIBYTE = 1 << 20
-MESSAGE = 60 * MEBIBYTE
+MESSAGE = MAX_MESSAGE_BYTES - 64 * 1024
+"""The largest that a server takes as it comes, less what is around it."""
 SCAN = b"\xff\xda"
 
 
@@ -90,13 +92,14 @@ def with_parameter(size: int) -> bytes:
 
 INFER, CLASSIFY = INFERENCE + "ModelInfer", CLASSIFIER + "Classify"
 ATTACKS = {
-    "30 million empty inputs": Attack(INFER, lambda: many(b"\x2a\x00")),
-    "60 million dimensions": Attack(INFER, lambda: field(5, field(3, many(b"\x01")))),
-    "60 million typed values": Attack(INFER, lambda: field(5, field(5, field(4, many(b"\x01"))))),
-    "12 million parameters": Attack(INFER, lambda: many(field(4, field(1, b"a")))),
+    "8 million empty inputs": Attack(INFER, lambda: many(b"\x2a\x00")),
+    "16 million dimensions": Attack(INFER, lambda: field(5, field(3, many(b"\x01")))),
+    "16 million typed values": Attack(INFER, lambda: field(5, field(5, field(4, many(b"\x01"))))),
+    "3 million parameters": Attack(INFER, lambda: many(field(4, field(1, b"a")))),
     "an ignored parameter of 4 MiB": Attack(INFER, lambda: with_parameter(4 * MEBIBYTE)),
-    "60 MiB that are no message": Attack(INFER, lambda: many(b"\xff")),
-    "30 million empty images": Attack(CLASSIFY, lambda: many(b"\x1a\x00")),
+    "16 MiB that are no message": Attack(INFER, lambda: many(b"\xff")),
+    "60 MiB, above the limit": Attack(INFER, lambda: many(b"\xff", 60 * MEBIBYTE)),
+    "8 million empty images": Attack(CLASSIFY, lambda: many(b"\x1a\x00")),
     "two JPEGs of 3,000 scans": Attack(CLASSIFY, lambda: classify(many_scans(4000, 4000, 3000))),
     "JPEGs of 64 scans": Attack(CLASSIFY, lambda: classify(many_scans(6000, 6000, 64))),
     "a flood of PNG chunks": Attack(CLASSIFY, lambda: classify(flood_of_chunks(1_000_000))),

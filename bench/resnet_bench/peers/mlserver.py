@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resnet_proto.limits import MAX_MESSAGE_BYTES
+
 from resnet_bench.peers.contender import Layout, Setting, place, running
 from resnet_bench.peers.environment import Environment
 from resnet_bench.target import Target, free_port
 
 # A later uvloop gives its workers no event loop: they die at their start.
 PACKAGES = ("mlserver==1.7.1", "uvloop==0.21.0")
-LARGEST_MESSAGE = 64 << 20  # as ours
 BATCH_SECONDS = 0.001  # adaptive batching needs a time to wait; this is short beside any network's batch
 FAILURES = ("model_infer_request_failure_total",)
 
@@ -25,7 +26,7 @@ def write_folder(folder: Path, setting: Setting, layout: Layout, ports: tuple[in
         "http_port": http,
         "grpc_port": grpc,
         "metrics_port": metrics,
-        "grpc_max_message_length": LARGEST_MESSAGE,
+        "grpc_max_message_length": MAX_MESSAGE_BYTES,
         "parallel_workers": layout.workers,
     }
     extra = {"threads": layout.threads, "spinning": layout.spinning}

@@ -279,8 +279,7 @@ class Loader:
         if info.certified:
             metrics.agreement.labels(*labels).set(info.artifact.certificate.top1_agreement)
 
-    @staticmethod
-    def log_ready(info: ModelInfo) -> None:
+    def log_ready(self, info: ModelInfo) -> None:
         """Say that a model is ready, and how it computes."""
         plan, labels = info.plan, info.key
         if not info.certified:
@@ -290,6 +289,16 @@ class Loader:
             *(*labels, info.provider, plan.engines, plan.threads, plan.batch),
             info.certificate_id[:12] or "NONE",
         )
+        warn_of_size(info, self._settings)
+
+
+def warn_of_size(info: ModelInfo, settings: Settings) -> None:
+    """Say where the rows that a request may have take more bytes than a message may."""
+    spec, rows = info.manifest.input, info.own.applied(settings).max_batch
+    size, limit = rows * spec.height * spec.width * (spec.channels or 3), settings.max_message_bytes
+    if size > limit:
+        text = "%s version %s: a request may have %d rows, which take %d bytes; above %d it is refused, which --max-message-bytes changes"
+        log.warning(text, *info.key[:2], rows, size, limit)
 
 
 def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like: Sequence[ModelInfo]) -> Plan | None:

@@ -12,6 +12,8 @@ import grpc
 import pytest
 from echo import echo, failure, method
 from relay import Relay, relaying
+from resnet_client.jobs import MAX_CALL_BYTES
+from resnet_proto.limits import MAX_MESSAGE_BYTES
 from resnet_server.endpoints.grpc.connections import arguments_of
 from resnet_server.settings import Settings
 from resnet_server.transport.choice import new_server
@@ -52,6 +54,25 @@ async def test_answers_are_compressed_for_who_takes_it(kind: str, compression: s
         assert await method(channel, "Echo")(MESSAGE, timeout=20) == MESSAGE
         assert (relay.returned < len(MESSAGE) / 4) is small
         assert len(gzip.compress(MESSAGE)) < len(MESSAGE) / 4
+
+
+async def test_a_message_above_the_limit_reaches_no_handler(kind: str) -> None:
+    """To hand it over would hold every other call up."""
+    taken: list[int] = []
+
+    async def take(message: bytes, _: Any) -> bytes:
+        taken.append(len(message))
+        return b""
+
+    async with echoing(kind, SETTINGS, behaviour=take) as (_, channel):
+        call = method(channel, "Echo")
+        for size in (MAX_CALL_BYTES, MAX_MESSAGE_BYTES):
+            await call(bytes(size), timeout=20)
+        refused = await failure(call(bytes(MAX_MESSAGE_BYTES + 1), timeout=20))
+        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await call(b"x", timeout=20)
+        assert taken == [MAX_CALL_BYTES, MAX_MESSAGE_BYTES, 1]
+        assert MAX_MESSAGE_BYTES <= 16 << 20
 
 
 async def test_a_caller_that_is_gone_without_a_word_is_found_out(kind: str) -> None:

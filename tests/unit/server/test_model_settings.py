@@ -11,7 +11,7 @@ from resnet_proto.manifest_pb2 import Artifact, Input, Manifest, Network
 from resnet_server.cli import main
 from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.errors import StartError
-from resnet_server.models.loader import plan_of_the_same
+from resnet_server.models.loader import plan_of_the_same, warn_of_size
 from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, parse_shares, read_model_settings, wanted_of
 from resnet_server.models.repository import Candidate, Published, Repository, Trust, choose_versions, scan
 from resnet_server.models.served_model import ModelInfo
@@ -151,6 +151,25 @@ def test_a_wrong_policy_is_refused_by_the_command_line(text: str) -> None:
     assert "expected latest, latest-2 for the two highest, all, or numbers such as 1,3" in result.output
 
 
+def ready(version: Published) -> ModelInfo:
+    plan = choose([Trial("fp32", 2, 1, rows, 1e-3 * rows) for rows in (1, 8)], None, 2)
+    return ModelInfo(version.manifest, (), "fp32", CPU_PROVIDER, True, None, plan, version.own)
+
+
+def test_rows_that_no_message_can_hold_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for side, own in ((295, NONE), (296, NONE), (295, ModelSettings("x", max_batch=65))):
+        large = published("1", own=own)
+        large.manifest.input.height = large.manifest.input.width = side
+        warn_of_size(ready(large), Settings(tmp_path))
+    assert [record.getMessage().partition("; ")[0] for record in caplog.records] == [
+        "net version 1: a request may have 64 rows, which take 16822272 bytes",
+        "net version 1: a request may have 65 rows, which take 16969875 bytes",
+    ]
+    caplog.clear()
+    warn_of_size(ready(large), Settings(tmp_path, max_message_bytes=1 << 25))
+    assert not caplog.records
+
+
 def published(version: str, variant: str = "resnet20", own: ModelSettings = NONE, precision: str = "fp32") -> Published:
     artifact = Artifact(precision=precision)
     manifest = Manifest(name="net", version=version, network=Network(variant=variant), input=Input(height=32), artifacts=[artifact])
@@ -158,10 +177,8 @@ def published(version: str, variant: str = "resnet20", own: ModelSettings = NONE
 
 
 def test_a_new_version_of_the_same_network_takes_its_plan_over_to_be_measured_in_calm() -> None:
-    plan = choose([Trial("fp32", 2, 1, rows, 1e-3 * rows) for rows in (1, 8)], None, 2)
-    old = published("1")
-    info = ModelInfo(old.manifest, (), "fp32", CPU_PROVIDER, True, None, plan)
-    like = [info]
+    info = ready(published("1"))
+    plan, like = info.plan, [info]
 
     def found(new: Published) -> Any:
         return plan_of_the_same(new, new.candidates, like)
