@@ -23,7 +23,7 @@ WIDE = 4
 UNROUNDED = 24  # FP32 of three channels, twice
 MOST_READS = 4096
 BYTES_A_READ = 512
-"""An image may be read in MOST_READS pieces, and in one more for each BYTES_A_READ: encoders write chunks of 8 KiB and more, read in three."""
+"""An image may be read in MOST_READS pieces, and one more for each BYTES_A_READ: encoders write chunks of 8 KiB and more, read in three."""
 Kernel = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -22,6 +22,7 @@ INFERENCE, CLASSIFIER, HEALTH = "/inference.GRPCInferenceService/", "/resnet.v1.
 NEVER = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNIMPLEMENTED})
 INTERESTING = (b"", b"\x00", b"\xff", b"\x80" * 9 + b"\x01", b"\xff" * 10, b"\x0a\x00", b"\x2a\x00", b"\x3a\x00", b"\x7f", b"\x03", b"\x04")
 SECONDS, PAUSE = 30.0, 0.005
+STALL_SECONDS = 0.1
 CONTEXT = multiprocessing.get_context("spawn")
 AT_ONCE = 16
 
@@ -99,41 +100,64 @@ def inputs(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
 
 @dataclass
 class Tally:
-    """How calls ended, the first that ended as none may, and the slowest answer that a bystander got."""
+    """How calls ended, those that ended as none may, and in seconds what a bystander waited for answers, and how late its pauses ended.
+
+    The latter is the machine's doing: who is given no processor is late without a server.
+    """
 
     statuses: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    slowest_seconds: float = 0.0
+    waited: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+
+    def bystander(self) -> str:
+        """What it saw, in one line."""
+        parts = []
+        for name, seconds in (("answers to a bystander took", self.waited), ("its pauses ended late by", self.late)):
+            p50, p99, most = 1e3 * np.quantile(seconds, (0.5, 0.99, 1.0))
+            slow = sum(each > STALL_SECONDS for each in seconds)
+            parts.append(
+                f"{name} {p50:.1f} ms p50, {p99:.1f} p99, {most:.0f} at most, {slow} of {len(seconds)} above {1e3 * STALL_SECONDS:.0f}"
+            )
+        return "; ".join(parts)
 
 
 async def fuzz(url: str, count: int, seed: int) -> Tally:
     """Send damaged messages, AT_ONCE at a time, while a bystander asks whether the server lives."""
     tally, source = Tally(), inputs(count, seed)
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    slowest, begun, over = CONTEXT.Value("d", 0.0), CONTEXT.Event(), CONTEXT.Event()
-    watching = CONTEXT.Process(target=bystander, args=(url, slowest, begun, over), daemon=True)
+    begun, over = CONTEXT.Event(), CONTEXT.Event()
+    hears, tells = CONTEXT.Pipe(duplex=False)
+    watching = CONTEXT.Process(target=bystander, args=(url, tells, begun, over), daemon=True)
     watching.start()
+    tells.close()  # so that the other end is noticed
     try:
         assert await asyncio.to_thread(begun.wait, SECONDS)
         async with grpc.aio.insecure_channel(url, options) as channel:
             await asyncio.gather(*(_send(channel, source, tally) for _ in range(AT_ONCE)))
     finally:
         over.set()
+        tally.waited, tally.late = await asyncio.to_thread(hears.recv)
         await asyncio.to_thread(watching.join)
-    tally.slowest_seconds = slowest.value
     return tally
 
 
-def bystander(url: str, slowest: "Synchronized[float]", begun: "Event", over: "Event") -> None:
+def bystander(url: str, tells: "Connection", begun: "Event", over: "Event") -> None:
     """Ask whether the server lives until it is over, in a process of its own: what those who send are busy with does not count."""
     with grpc.insecure_channel(url) as channel:
         live = channel.unary_unary(INFERENCE + "ServerLive", None, None)
         live(b"", timeout=SECONDS)
+        waited, late = [], []
         begun.set()
+        began = time.perf_counter()
         while not over.wait(PAUSE):
             started = time.perf_counter()
             live(b"", timeout=SECONDS)
-            slowest.value = max(slowest.value, time.perf_counter() - started)
+            ended = time.perf_counter()
+            waited.append(ended - started)
+            late.append(started - began - PAUSE)
+            began = ended
+    tells.send((waited, late))
 
 
 async def _send(channel: grpc.aio.Channel, source: Iterator[tuple[str, bytes]], tally: Tally) -> None:
