@@ -1,9 +1,12 @@
 """Decoders: right pixels, and an end to whatever hostile bytes begin."""
 
 import asyncio
+import contextlib
+import gc
 import io
 import os
 import signal
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -94,6 +97,27 @@ async def test_an_image_above_a_bound_is_named_and_its_neighbours_live(image: by
             await pool.decode([good, image], SPEC, None)
         assert text in str(error.value)
         assert (await pool.decode([good], SPEC, None)).shape == (1, 24, 24, 3)
+
+
+@pytest.mark.parametrize("image", [b"none", bytes(300_000), flood_of_chunks(10_000)], ids=["small", "large", "chunks"])
+async def test_a_refused_image_is_kept_by_nobody(image: bytes) -> None:
+    """Not even until the collector comes, which in a server is long after a gigabyte of them."""
+
+    async def refused(pool: DecoderPool) -> "weakref.ref[memoryview]":
+        view = memoryview(image)
+        with contextlib.suppress(InvalidRequestError):
+            await pool.decode([view], SPEC, None)
+        return weakref.ref(view)
+
+    async with decoding() as (pool, _):
+        await pool.decode([encoded(40, 40)], SPEC, None)
+        gc.disable()
+        try:
+            left = await refused(pool)
+            await asyncio.sleep(0)  # for what the loop has in hand
+            assert left() is None
+        finally:
+            gc.enable()
 
 
 async def test_the_bytes_of_a_wide_mode_are_counted() -> None:

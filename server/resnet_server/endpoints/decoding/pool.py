@@ -141,9 +141,7 @@ class _Decoding:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _work(self, lane: Lane, pieces: deque[list[int]]) -> None:
         while pieces:
@@ -184,3 +182,11 @@ class _Decoding:
             text = answer.decode(errors="replace")
             told = f"{len(self._images[index])} bytes {text}" if text.startswith("cannot be decoded") else text
             raise InvalidRequestError(f"images[{index}]: {told}")
+
+
+async def _end(tasks: "list[asyncio.Task[None]]") -> None:
+    """Cancel and forget them: they have the error, whose traceback has the frame that waits. In a cycle, the images would stay for long."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    tasks.clear()
