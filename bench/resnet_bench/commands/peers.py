@@ -12,7 +12,7 @@ from resnet_bench.machine import available_cores, this_machine
 from resnet_bench.options import FOLDER, REPOSITORY, SHARES, WHOLE, Names, measuring
 from resnet_bench.peers.environment import default_folder
 from resnet_bench.peers.lineup import OURS, PEERS
-from resnet_bench.peers.measurement import Measurement, Work
+from resnet_bench.peers.measurement import PROVIDERS, Measurement, Work
 from resnet_bench.peers.standings import HEADER, standings
 from resnet_bench.published import chosen, ensure_untrained, find
 from resnet_bench.recorder import Recorder
@@ -28,6 +28,7 @@ MARKDOWN = "peers.md"
 @click.option("--models", type=Names(), default="", help="Names  [default: all]")
 @click.option("--peers", type=Names(PEERS), default=",".join(PEERS), help="Which servers.")
 @click.option("--precision", type=Names(("fp32", "fp16", "int8")), default="fp32", help="The file that all serve, ours too.")
+@click.option("--runtime", type=click.Choice(tuple(PROVIDERS)), default="onnxruntime", help="What computes in all; raw is ONNX Runtime's.")
 @click.option("--in-flight", type=WHOLE, default="1,16,64", help="Closed loop: calls open at any time.")
 @click.option("--rows", type=WHOLE, default="1,8,32", help="Images a call.")
 @click.option("--shares", type=SHARES, default="0.8", help="Open loop: p99 at these shares of the slowest server's throughput.")
@@ -43,6 +44,7 @@ def peers(
     models: tuple[str, ...],
     peers: tuple[str, ...],
     precision: tuple[str, ...],
+    runtime: str,
     in_flight: tuple[int, ...],
     rows: tuple[int, ...],
     shares: tuple[float, ...],
@@ -66,7 +68,7 @@ def peers(
     loads = tuple((open_calls, images) for images in rows for open_calls in in_flight)
     shares = () if no_shares else shares
     where = available_cores(), environments.expanduser().absolute()
-    work = Work(peers, loads, shares, repeats, seeds, duration, slo, *where, install, one_at_a_time)
+    work = Work(peers, loads, shares, repeats, seeds, duration, slo, *where, install, one_at_a_time, runtime)
     driver, recorder = H2load(), Recorder(allow_disturbed=allow_disturbed)
     for name in map(full_name, random_weights):
         ensure_untrained(repository, name, precision)

@@ -11,10 +11,11 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from resnet_bench.peers.environment import PeerMissingError
+from resnet_bench.peers.environment import Environment, PeerMissingError
 from resnet_bench.published import Published
 from resnet_bench.target import Target
 
@@ -34,6 +35,27 @@ class Setting:
     cores: int
     max_batch: int
     rows_at_once: int
+    runtime: str = "onnxruntime"
+
+    def environment(self, name: str, packages: tuple[str, ...]) -> Environment:
+        """Of a peer, one for each runtime. Raises PeerMissingError where the runtime is not installed here."""
+        if self.runtime == "onnxruntime":
+            return Environment(self.environments, name, packages)
+        try:
+            pinned = f"{self.runtime}=={version(self.runtime)}"
+        except PackageNotFoundError:
+            raise PeerMissingError(f"{name}: {self.runtime} is not installed here, so that its version is not known") from None
+        return Environment(self.environments, f"{name}-{self.runtime}", (*packages, pinned))
+
+    @property
+    def named(self) -> str:
+        """The runtime as the setup of a peer names it: where it is not ONNX Runtime."""
+        return "" if self.runtime == "onnxruntime" else f", {self.runtime}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """For a peer's process: which runtime its program opens."""
+        return {"RESNET_BENCH_RUNTIME": self.runtime}
 
 
 @dataclass(frozen=True)

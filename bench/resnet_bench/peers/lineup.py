@@ -33,12 +33,25 @@ def contenders(names: Sequence[str], cores: int) -> list[Contender]:
 
 @contextmanager
 def start_ours(setting: Setting) -> Iterator[Target]:
-    """Our server by its defaults; its queue holds what a closed loop sends, and its plan is measured in this benchmark."""
+    """Our server by its defaults, but for the runtime, which all use.
+
+    Its queue holds what a closed loop sends, and its plan is measured in this benchmark.
+    """
     published = setting.published
     queue = ("--max-queue-rows", str(setting.rows_at_once)) if setting.rows_at_once > LARGEST_QUEUE else ()
     anyway = () if published.manifest.network.trained else SERVE_ANYWAY
     plans = ("--plan-cache", str(setting.folder / "plans"))
-    options = ("--models", published.manifest.name, "--precision", published.precision, *plans, *queue, *anyway)
+    options = (
+        "--models",
+        published.manifest.name,
+        "--precision",
+        published.precision,
+        "--runtime",
+        setting.runtime,
+        *plans,
+        *queue,
+        *anyway,
+    )
     with started(published.folder.parents[1], options) as target:
         yield replace(target, setup="as it starts by default")
 

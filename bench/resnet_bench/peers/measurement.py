@@ -25,6 +25,7 @@ from resnet_bench.target import Target
 
 MAX_BATCH = 64  # the server's default, and what all may batch
 PROVIDER = "CPUExecutionProvider"
+PROVIDERS = {"onnxruntime": PROVIDER, "openvino": "OpenVINO"}
 LOAD_CALLS, LONGEST_SECONDS = 1000, 30.0
 
 
@@ -43,6 +44,7 @@ class Work:
     environments: Path
     install: bool
     alone: bool
+    runtime: str = "onnxruntime"
 
     def measurements(self, models: int) -> int:
         """About how many runs there are."""
@@ -67,9 +69,9 @@ class Measurement:
 
     def _network(self, published: Published, folder: Path) -> None:
         work, name = self._work, published.manifest.name
-        facts = facts_of(published.manifest, published.precision, provider=PROVIDER, version="")
+        facts = facts_of(published.manifest, published.precision, provider=PROVIDERS[work.runtime], version="")
         at_once = max(in_flight * rows for in_flight, rows in work.loads)
-        setting = Setting(published, folder, work.environments, work.install, work.cores, MAX_BATCH, at_once)
+        setting = Setting(published, folder, work.environments, work.install, work.cores, MAX_BATCH, at_once, work.runtime)
         image = published.manifest.input
         tensor = Tensor(image.name, "UINT8", (-1, image.height, image.width, channels_of(image)))
         subject = Subject(Target("", ""), facts, published, published.material, (tensor,))

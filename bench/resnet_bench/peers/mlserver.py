@@ -8,7 +8,6 @@ from pathlib import Path
 from resnet_proto.limits import MAX_MESSAGE_BYTES
 
 from resnet_bench.peers.contender import Layout, Setting, place, running
-from resnet_bench.peers.environment import Environment
 from resnet_bench.target import Target, free_port
 
 # A later uvloop gives its workers no event loop: they die at their start.
@@ -44,13 +43,13 @@ def write_folder(folder: Path, setting: Setting, layout: Layout, ports: tuple[in
 @contextmanager
 def start(setting: Setting, layout: Layout) -> Iterator[Target]:
     """So many parallel workers with a session each."""
-    environment = Environment(setting.environments, "mlserver", PACKAGES)
+    environment = setting.environment("mlserver", PACKAGES)
     versions = environment.ensure(setting.install)
     folder = setting.folder / f"mlserver-{layout.workers}-{layout.spinning:d}"
     http, grpc, metrics = free_port(), free_port(), free_port()
     write_folder(folder, setting, layout, (http, grpc, metrics))
     command = [str(environment.python.with_name("mlserver")), "start", str(folder)]
     ready = f"http://127.0.0.1:{http}/v2/models/{setting.published.manifest.name}/ready"
-    with running("mlserver", command, ready, folder, {"MLSERVER_METRICS_DIR": str(folder)}) as pid:
-        setup = f"MLServer {versions['mlserver']}, {layout}, adaptive batching {1e3 * BATCH_SECONDS:g} ms"
+    with running("mlserver", command, ready, folder, {"MLSERVER_METRICS_DIR": str(folder), **setting.variables}) as pid:
+        setup = f"MLServer {versions['mlserver']}, {layout}{setting.named}, adaptive batching {1e3 * BATCH_SECONDS:g} ms"
         yield Target("mlserver", f"127.0.0.1:{grpc}", pid, f"http://127.0.0.1:{metrics}/metrics", setup, FAILURES)

@@ -71,7 +71,7 @@ def write_backend(folder: Path, environment: Environment) -> Path:
 @contextmanager
 def start(setting: Setting, layout: Layout) -> Iterator[Target]:
     """One instance for each worker, dynamic batching without delay."""
-    environment = Environment(setting.environments, "triton", PACKAGES)
+    environment = setting.environment("triton", PACKAGES)
     versions = environment.ensure(setting.install)
     folder = setting.folder / f"triton-{layout.workers}-{layout.spinning:d}"
     models, backends = write_repository(folder, setting, layout), write_backend(folder, environment)
@@ -86,8 +86,8 @@ def start(setting: Setting, layout: Layout) -> Iterator[Target]:
     ]
     ready = f"http://127.0.0.1:{http}/v2/models/{setting.published.manifest.name}/ready"
     try:
-        with running(NAME, command, ready, folder, _variables(environment)) as pid:
-            setup = f"nvidia-pytriton {versions['nvidia-pytriton']}, {layout}, no queue delay"
+        with running(NAME, command, ready, folder, _variables(environment) | setting.variables) as pid:
+            setup = f"nvidia-pytriton {versions['nvidia-pytriton']}, {layout}{setting.named}, no queue delay"
             yield Target(NAME, f"127.0.0.1:{grpc}", pid, f"http://127.0.0.1:{metrics}/metrics", setup, FAILURES)
     finally:
         for left in Path("/dev/shm").glob(f"resnet_bench_{grpc}*"):  # noqa: S108  # a killed server leaves its regions

@@ -103,10 +103,15 @@ def load_model(models: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module.TritonPythonModel()
 
 
-@pytest.mark.parametrize("rows", [[1], [3, 1, 4]])
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=needs_openvino)])
+@pytest.mark.parametrize("rows", [[1], [3, 1, 4], [8, 8, 1]])
 def test_tritons_model_answers_each_request_with_its_own_rows(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[int]
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[int], runtime: str
 ) -> None:
+    monkeypatch.setenv("RESNET_BENCH_RUNTIME", runtime)
     one = setting(repository, tmp_path)
     model = load_model(write_repository(tmp_path, one, NARROW), monkeypatch)
     model.initialize({"model_config": '{"parameters": {"threads": {"string_value": "1"}, "spinning": {"string_value": "0"}}}'})
@@ -127,6 +132,20 @@ def test_mlserver_is_told_file_ports_and_batching(repository: Path, tmp_path: Pa
     assert '"threads": 2, "spinning": true' in model
     assert '"grpc_port": 2' in (tmp_path / "mlserver" / "settings.json").read_text()
     assert (tmp_path / "mlserver" / "mlserver_runtime.py").is_file()
+
+
+def test_each_runtime_has_an_environment_of_its_own(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnet_bench.peers.contender.version", lambda name: "2026.4.1")
+    one = setting(repository, tmp_path)
+    other = replace(one, runtime="openvino")
+    assert one.environment("triton", ("a==1",)) == Environment(tmp_path / "environments", "triton", ("a==1",))
+    assert other.environment("triton", ("a==1",)) == Environment(
+        tmp_path / "environments", "triton-openvino", ("a==1", "openvino==2026.4.1")
+    )
+    assert (one.named, other.named, other.variables) == ("", ", openvino", {"RESNET_BENCH_RUNTIME": "openvino"})
+    with pytest.raises(PeerMissingError, match="triton: made-up is not installed here"):
+        monkeypatch.undo()
+        replace(one, runtime="made-up").environment("triton", ())
 
 
 def test_an_absent_environment_is_one_line(tmp_path: Path) -> None:
