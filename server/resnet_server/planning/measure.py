@@ -3,12 +3,13 @@
 Reads a `Task` as JSON from stdin and writes what it found to a descriptor: stdout belongs to whatever library likes to talk.
 """
 
+import contextlib
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -123,9 +124,8 @@ class Bench:
         """
         self._prepare(computes, rows, wide)
         taken: list[list[float]] = [[] for _ in computes]
-        barrier = threading.Barrier(len(computes) + 1)
 
-        def work(index: int) -> None:
+        def work(index: int, barrier: threading.Barrier) -> None:
             computes[index].run(self._images, rows, wide)
             barrier.wait()
             now = time.perf_counter()
@@ -135,14 +135,7 @@ class Bench:
                 began, now = now, time.perf_counter()
                 taken[index].append(now - began)
 
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(computes))]
-        for thread in threads:
-            thread.start()
-        before = processor_time()
-        barrier.wait()
-        for thread in threads:
-            thread.join()
-        share = processor_time().share_since(before)
+        share = share_of(len(computes), work)
         trial = Trial(precision, *layout, rows, float(np.mean([np.median(times) for times in taken])), wide, share, self._task.runtime)
         self.trials = [*(t for t in self.trials if (t.layout, t.rows, t.wide) != (trial.layout, rows, wide)), trial]
         return trial
@@ -154,6 +147,36 @@ class Bench:
             for prepared in [pool.submit(compute.prepare, rows, wide) for compute in computes]:
                 prepared.result()
         self._ends += time.perf_counter() - began
+
+
+def share_of(count: int, work: Callable[[int, threading.Barrier], None]) -> float:
+    """Run `work` on a thread each, which all meet at the barrier; of the processor time that they want from there on, what they get.
+
+    Raises the EngineError of one that fails, once all have ended.
+    """
+    barrier = threading.Barrier(count + 1)
+    failed: list[EngineError] = []
+
+    def run(index: int) -> None:
+        try:
+            work(index, barrier)
+        except threading.BrokenBarrierError:  # another one failed
+            return
+        except EngineError as error:
+            failed.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    before = processor_time()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        barrier.wait()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return processor_time().share_since(before)
 
 
 def promising(rates: dict[str, float], accuracies: dict[str, float], calm: bool = True) -> list[str]:

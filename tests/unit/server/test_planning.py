@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from resnet_server.cli import main
 from resnet_server.engines.api import ONNXRUNTIME, Images
+from resnet_server.errors import EngineError
 from resnet_server.planning.measure import Bench, Task, layouts
 from resnet_server.planning.plan import Plan, Trial, choose
 from resnet_server.planning.plan_cache import PlanCache
@@ -86,6 +87,23 @@ def test_a_stall_does_not_count_against_a_batch() -> None:
     trial = bench._measure("fp32", (2, 1), computes, 4, 0.35)
     assert 0.001 <= trial.seconds < 0.004  # by time over number of batches it would be about 7 ms
     assert bench.trials == [trial]
+
+
+class Failing(Scripted):
+    """Computes one batch, and no other."""
+
+    def run(self, images: Images, rows: int, alone: bool) -> None:
+        if self._seconds.pop(0) < 0:
+            raise EngineError("it failed on 4 rows")
+
+
+@pytest.mark.parametrize("seconds", [(-1,), (0.0, -1)])
+def test_an_engine_that_fails_ends_the_trial_and_the_other_engine_with_it(seconds: tuple[float, ...]) -> None:
+    bench = Bench(Task({}, ("cpu", "", "", 0, ""), ((2, 1),), 4, 2, 2, 1.0))
+    computes: Any = [Scripted(0.001), Failing(*seconds)]
+    with pytest.raises(EngineError, match="it failed on 4 rows"):
+        bench._measure("fp32", (2, 1), computes, 4, 0.05)
+    assert not bench.trials
 
 
 @pytest.mark.parametrize(
