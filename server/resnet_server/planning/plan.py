@@ -14,9 +14,10 @@ GRAIN_SECONDS = 1.5e-3  # an engine more is worth it for batches that compute mu
 LEAST_GRAIN_SECONDS = 0.75e-3  # where so few rows are here that waiting for a grain would leave engines idle
 UNDISTURBED = 0.8  # of the processor time; a plan of which a candidate got less is used for now, and measured again in calm
 NEAR_LAYOUT = 0.95  # a layout that serves so much of the best one's batches is taken if it serves more single images
+WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
+
 Layout = tuple[str, int, int, str]
 """Precision, engines, threads, runtime."""
-WORTH_WIDE = 0.9  # a lone image runs on all cores where that takes at most this share of the time
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,18 @@ def choose(trials: Sequence[Trial], latency_target: float | None, cores: int) ->
 
 
 def best_layout(within: Sequence[Trial]) -> Trial:
-    """The trial with the most images served, of the layout that is best for batches and singles."""
+    """The trial with the most images served, of the layout that is best for batches and singles.
+
+    ONNX Runtime, where one of its layouts comes near: another runtime's engines start slower and take more memory.
+    """
     best: dict[Layout, Trial] = {}
     for trial in within:
         best[trial.layout] = max(best.get(trial.layout, trial), trial, key=lambda trial: trial.served)
     singles = {trial.layout: trial.served for trial in within if trial.rows == 1}
     most = max(trial.served for trial in best.values())
     near = [trial for trial in best.values() if trial.served >= NEAR_LAYOUT * most]
-    return max(near, key=lambda trial: (singles.get(trial.layout, 0.0), trial.served))
+    preferred = [trial for trial in near if trial.runtime == ONNXRUNTIME] or near
+    return max(preferred, key=lambda trial: (singles.get(trial.layout, 0.0), trial.served))
 
 
 def widest(trials: Sequence[Trial], threads: int) -> int:
