@@ -47,9 +47,9 @@ test: $(STAMP)
 compiled: $(STAMP)
 	$(BIN)/python deploy/compile_server.py build/compiled
 
-# The server's tests on it.
+# The server's tests on it, and those of front ends, to which compiled objects are handed.
 test-compiled: compiled
-	PYTHONPATH=build/compiled $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/unit/server tests/contract
+	PYTHONPATH=build/compiled $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/unit/server tests/contract tests/e2e/test_front_ends.py
 
 # 100,000 damaged messages, images and manifests to each transport; RESNET_FUZZ_SEED chooses others.
 fuzz: $(STAMP)

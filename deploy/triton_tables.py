@@ -1,16 +1,18 @@
-"""Tables and the sentence of the pages that compare with Triton's Python backend."""
+"""Tables and the sentence of the pages that compare with Triton's Python backend, and with ONNX Runtime itself."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from resnet_bench.peers.lineup import OURS
 from resnet_bench.peers.standings import Standing, standings
-from resnet_bench.report.tables import with_interval
+from resnet_bench.report.tables import shown, with_interval
 from resnet_bench.results import read_report
 
 from deploy.markdown import markdown
 
-AGAINST = Path(__file__).parents[1] / "docs" / "results" / "2026-11-29-against-triton"
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+AGAINST = RESULTS / "2026-11-29-against-triton"
+OF_RAW = RESULTS / "2026-11-29-of-raw"
 
 
 def against_triton() -> Iterable[Standing]:
@@ -57,4 +59,17 @@ def triton_sentence() -> str:
     return text + (f". Not settled, for lack of undisturbed runs: {'; '.join(open_yet)} in flight.\n" if open_yet else ".\n")
 
 
-TABLES: dict[str, Callable[[], str]] = {"triton-table": triton_table, "triton-sentence": triton_sentence}
+def raw_table() -> str:
+    """Ours over ONNX Runtime alone in its best plan, images without calls; of a load that was measured again the later result."""
+    rows = {}
+    for report in sorted(map(read_report, OF_RAW.glob("*/results.json")), key=lambda report: report.created_at):
+        for one in standings(report):
+            if one.name != OURS and one.ratio is not None:
+                (in_flight, images), work = one.load, f"{one.facts.name} {one.facts.precision}"
+                load = f"{work}, {in_flight} in flight" + (f", {images} rows a call" if images > 1 else "")
+                images_a_second = shown(one.cell.summary(lambda run: run.images))
+                rows[load] = (load, one.cell.first.setup, images_a_second, with_interval(one.ratio, 2))
+    return markdown(("work", "ONNX Runtime's best plan", "its img/s", "ours / it"), rows.values())
+
+
+TABLES: dict[str, Callable[[], str]] = {"triton-table": triton_table, "triton-sentence": triton_sentence, "raw-table": raw_table}

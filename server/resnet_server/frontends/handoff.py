@@ -11,16 +11,17 @@ answered what it took in. Each has a number, which `DONE` gives back. `ASK` is a
 
 import asyncio
 import contextlib
+import copyreg
 import os
 import pickle
 import socket
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from resnet_server.engines.api import EngineSpec
+from resnet_server.engines.api import Device, EngineSpec, NetworkFile
 from resnet_server.models.model_settings import ModelSettings
 from resnet_server.models.registry import Change, Refused
 from resnet_server.models.served_model import ModelInfo
@@ -33,6 +34,15 @@ PATIENCE_SECONDS = 10.0
 """For the rest of a message, on the front end's side; event loops make sockets non-blocking, and half a message must not be lost."""
 MOST_DESCRIPTORS = 200  # SCM_MAX_FD is 253
 _HEAD = struct.Struct("<QI")
+
+
+def _by_fields(value: Any) -> tuple[type, tuple[Any, ...]]:
+    """By itself, pickle sets the attributes one by one, which a frozen class refuses once it is compiled."""
+    return type(value), tuple(getattr(value, each.name) for each in fields(value))
+
+
+for _compiled in (Device, EngineSpec, NetworkFile):
+    copyreg.pickle(_compiled, _by_fields)
 
 
 @dataclass(frozen=True)

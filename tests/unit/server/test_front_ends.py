@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from resnet_server.app import front_end_count
+from resnet_server.engines.api import CUDA_PROVIDER, OPENVINO, Device, EngineSpec, NetworkFile
 from resnet_server.errors import StartError
 from resnet_server.frontends import handoff
 from resnet_server.frontends.port import SharedPort
@@ -71,6 +72,18 @@ def test_messages_carry_more_descriptors_than_one_call_can(tmp_path: Path) -> No
     assert all(os.path.sameopenfile(files[0], descriptor) for descriptor in descriptors)
     for descriptor in (*files, *descriptors):
         os.close(descriptor)
+
+
+def test_what_an_engine_is_made_of_crosses_the_border() -> None:
+    """As it was; compiled classes, too, which pickle cannot restore by itself."""
+    device = Device("cuda", CUDA_PROVIDER, "asked for", 1, "a GPU")
+    other = NetworkFile(Path("b.onnx"), "cd")
+    spec = EngineSpec(Path("a.onnx"), device, 1, 2, 64, 32, 32, 10, "ab", 1, (other,), 5, OPENVINO, 16)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        handoff.send(ours, (spec, handoff.Served()))
+        received, _ = handoff.receive(theirs)
+    assert received == (spec, handoff.Served())
 
 
 @pytest.mark.parametrize(("cores", "asked", "expected"), [(2, None, 1), (15, None, 1), (16, None, 2), (64, None, 8), (2, 3, 3)])
