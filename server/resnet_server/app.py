@@ -33,10 +33,11 @@ from resnet_server.frontends.port import SharedPort
 from resnet_server.frontends.supervisor import FrontEnds
 from resnet_server.metrics.merged_scrape import MergedCollector
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.description import resident_bytes
 from resnet_server.models.group_file import with_groups
 from resnet_server.models.group_loader import GroupLoader, GroupSource, alone, check_groups, names_to_scan, sources
 from resnet_server.models.loaded import Loaded
-from resnet_server.models.loader import Loader, resident_bytes
+from resnet_server.models.loader import Loader
 from resnet_server.models.loads import load_all, load_groups
 from resnet_server.models.model_control import ModelControl
 from resnet_server.models.model_settings import wanted_of

@@ -11,6 +11,7 @@ from resnet_proto.manifest import ManifestError, read_replay
 
 from resnet_server.engines.api import ONNXRUNTIME
 from resnet_server.errors import EngineError, StartError
+from resnet_server.models.description import log_ready
 from resnet_server.models.group import VERSION, Entry, GroupInfo, entries, manifest_of, precision_of
 from resnet_server.models.group_file import is_group
 from resnet_server.models.loaded import AnyEngine, Loaded, Origin, ReplayTask
@@ -184,7 +185,7 @@ class GroupLoader:
         engines = await self._loader.open_engines(spec, plan, key, check, start.beside)
         keep_certified(engines, tasks_of(origins))
         info = replace(self._info(name, precision, members, checks, plan), left_out=start.left_out)
-        self._loader.log_ready(info)
+        log_ready(info, self._settings)
         log.info("%s answers with %s", name, info.properties()["members"])
 
         async def restart(planned: Planned) -> Loaded:

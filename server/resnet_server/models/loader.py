@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from resnet_server.errors import EngineError, StartError
 from resnet_server.metrics.metrics import Metrics
 from resnet_server.models.assembly import assemble
 from resnet_server.models.certificate_replay import replay
+from resnet_server.models.description import describe, forget, log_ready
 from resnet_server.models.loaded import AnyEngine, Loaded, Origin, ReplayTask, close_all
 from resnet_server.models.plan_keeper import Kept
 from resnet_server.models.repository import Candidate, Published
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str, str]
 """Name, version and precision: the labels of a model's metrics."""
 Measure = Callable[[Planner, Sequence[ModelFile], Members], Planned]
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 NICENESS = 19
@@ -164,7 +163,7 @@ class Loader:
             keep_certified(engines, [ReplayTask(sample.images, expected_of(origin, sample, plan.runtime))])
         provider = self.device.provider_of(plan.runtime)
         info = ModelInfo(manifest, published.labels, candidate.artifact.precision, provider, certified, checks[-1], plan, published.own)
-        self.log_ready(info)
+        log_ready(info, self._settings)
         planner = Planner(published.own.applied_to(published.version, self._settings), self.device, left_out=plan.left_out)
         return Loaded(info, engines, planner, published.files([candidate]), lambda planned: self._start(origin, planned))
 
@@ -213,11 +212,10 @@ class Loader:
 
         async def swap(plan: Plan) -> None:
             other = await loaded.restart(Planned(plan, {}, cached=False))
-            self._metrics.plan_info.remove(*loaded.info.key, *plan_labels(loaded.info.plan))
-            self._metrics.model_info.remove(*loaded.info.key, *model_labels(loaded.info))
+            forget(loaded.info, self._metrics)
             old, loaded.info, loaded.engines = loaded.engines, other.info, other.engines
             try:
-                self.describe(loaded)
+                describe(loaded, self._metrics)
                 await model.swap(assemble(other.info, other.engines, self._settings, self._metrics))
             finally:
                 await close_all(old)
@@ -262,44 +260,6 @@ class Loader:
         )
         return result
 
-    def describe(self, loaded: Loaded) -> None:
-        """Show what is in service now as metrics."""
-        info, engines = loaded.info, loaded.engines
-        plan, metrics, labels = info.plan, self._metrics, info.key
-        metrics.model_info.labels(*labels, *model_labels(info)).set(1)
-        metrics.plan_info.labels(*labels, *plan_labels(plan)).set(1)
-        metrics.plan_throughput.labels(*labels).set(plan.throughput)
-        metrics.load_seconds.labels(*labels).set(loaded.seconds)
-        metrics.engines_ready.labels(*labels).set_function(lambda: sum(engine.ready for engine in engines))
-        metrics.engine_memory.labels(*labels).set_function(lambda: sum(resident_bytes(engine.pid) for engine in engines))
-        metrics.engine_restarts.labels(*labels)
-        if info.replay is not None:
-            metrics.replay_agreement.labels(*labels).set(info.replay.check.agreement)
-            metrics.replay_seconds.labels(*labels).set(info.replay.seconds)
-        if info.certified:
-            metrics.agreement.labels(*labels).set(info.artifact.certificate.top1_agreement)
-
-    def log_ready(self, info: ModelInfo) -> None:
-        """Say that a model is ready, and how it computes."""
-        plan, labels = info.plan, info.key
-        if not info.certified:
-            log.warning("%s version %s is served UNCERTIFIED, as --allow-uncertified demands", *labels[:2])
-        log.info(
-            "%s version %s is ready: %s on %s, %d engines x %d threads in batches of up to %d rows, certificate %s",
-            *(*labels, info.provider, plan.engines, plan.threads, plan.batch),
-            info.certificate_id[:12] or "NONE",
-        )
-        warn_of_size(info, self._settings)
-
-
-def warn_of_size(info: ModelInfo, settings: Settings) -> None:
-    """Say where the rows that a request may have take more bytes than a message may."""
-    spec, rows = info.manifest.input, info.own.applied(settings).max_batch
-    size, limit = rows * spec.height * spec.width * (spec.channels or 3), settings.max_message_bytes
-    if size > limit:
-        text = "%s version %s: a request may have %d rows, which take %d bytes; above %d it is refused, which --max-message-bytes changes"
-        log.warning(text, *info.key[:2], rows, size, limit)
-
 
 def plan_of_the_same(published: Published, candidates: Sequence[Candidate], like: Sequence[ModelInfo]) -> Plan | None:
     """The plan of an earlier version of the same network in one of these precisions, to be measured again in calm; None without one."""
@@ -319,16 +279,6 @@ def expected_of(origin: Origin, sample: ReplaySample, runtime: str) -> Expected:
     return replace(expected, elsewhere=runtime != ONNXRUNTIME)
 
 
-def model_labels(info: ModelInfo) -> tuple[str, str, str, str]:
-    """Of `resnet_model_info`."""
-    return info.manifest.network.variant, info.provider, info.artifact.certificate.id, str(info.certified).lower()
-
-
-def plan_labels(plan: Plan) -> tuple[str, str, str, str, str]:
-    """Of `resnet_plan_info`."""
-    return str(plan.engines), str(plan.threads), str(plan.wide_threads), str(plan.batch), plan.runtime
-
-
 def keep_certified(engines: Sequence[AnyEngine], tasks: Sequence[ReplayTask]) -> None:
     """Have the certificates replayed after every restart, in the largest bucket and each size that is compiled by itself.
 
@@ -343,15 +293,6 @@ def keep_certified(engines: Sequence[AnyEngine], tasks: Sequence[ReplayTask]) ->
 async def _certify(buckets: tuple[int, ...], tasks: Sequence[ReplayTask], channel: Engine) -> None:
     for task in tasks:
         await replay(channel, buckets, False, task.images, task.expected, network=task.network)
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, 0 for none or where the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123  # read at every scrape
-            return int(file.read().split()[1]) * PAGE_BYTES
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from resnet_server.errors import (
     shown,
 )
 from resnet_server.metrics.metrics import Metrics
+from resnet_server.models.description import describe
 from resnet_server.models.group import VERSION
 from resnet_server.models.group_loader import GroupLoader, GroupSource, highest, names_to_scan, wanted
 from resnet_server.models.in_service import InService, Part
@@ -209,7 +210,7 @@ class ModelControl:
         self._metrics.forget(*loaded.info.key)  # of another version of that number
         self._metrics.in_service(*loaded.info.key[:2])
         part = Part(loaded, await self._stage.prepare(loaded))
-        self._loader.describe(loaded)
+        describe(loaded, self._metrics)
         return part
 
     async def _switch(self, fresh: Sequence[InService], out: Sequence[InService]) -> None:

@@ -11,7 +11,8 @@ from resnet_proto.manifest_pb2 import Artifact, Input, Manifest, Network
 from resnet_server.cli import main
 from resnet_server.engines.api import CPU_PROVIDER
 from resnet_server.errors import StartError
-from resnet_server.models.loader import plan_of_the_same, warn_of_size
+from resnet_server.models.description import warn_of_size
+from resnet_server.models.loader import plan_of_the_same
 from resnet_server.models.model_settings import NONE, ModelSettings, ModelSettingsError, parse_shares, read_model_settings, wanted_of
 from resnet_server.models.repository import Candidate, Published, Repository, Trust, choose_versions, scan
 from resnet_server.models.served_model import ModelInfo

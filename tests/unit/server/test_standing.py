@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from resnet_server.frontends import supervisor
-from resnet_server.frontends.supervisor import HANG_SECONDS, LONGEST_SILENCE, LOOK_SECONDS, QUIET_SECONDS, Silence
+from resnet_server.frontends import front_end
+from resnet_server.frontends.front_end import HANG_SECONDS, LONGEST_SILENCE, LOOK_SECONDS, QUIET_SECONDS, Silence
 from resnet_server.processes.standing import Standing, is_stopped, standing_of
 
 SECONDS, MOST_LOOKS = 30.0, 1000
@@ -75,7 +75,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, runnable: bool, computed: float, sile
         seconds[0] += computed
         return Standing(stopped=False, runnable=runnable, seconds=seconds[0])
 
-    monkeypatch.setattr(supervisor, "standing_of", standing)
+    monkeypatch.setattr(front_end, "standing_of", standing)
     return counted(silence or Silence())
 
 
@@ -101,5 +101,5 @@ def test_a_word_starts_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_system_does_not_say_only_the_longest_silence_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "standing_of", lambda _: None)
+    monkeypatch.setattr(front_end, "standing_of", lambda _: None)
     assert counted(Silence()) > LONGEST_SILENCE
